@@ -1,0 +1,1 @@
+//! Benches of the hot path live in `benches/`.

@@ -1,0 +1,1 @@
+//! Payload masking (RFC 6455, section 5.3).

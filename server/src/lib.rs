@@ -1,0 +1,1 @@
+//! Quelea: a framework for realtime servers.
