@@ -1,0 +1,210 @@
+//! What is kept of a frame that has not all arrived, and of a message that lacks fragments.
+
+use crate::{
+    Role,
+    error::Violation,
+    frame::{Expect, HEADER_BYTES_MAX, Header},
+    mask,
+    message::{Limits, Message, MessageKind},
+    opcode::Opcode,
+    utf8,
+};
+
+/// The parts of a message so far, and the frame that is arriving.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    control_len: u8,
+    control: [u8; 125],
+    frame: Option<FrameState>,
+    message: Option<MessageKind>,
+    fragments: u32,
+    message_bytes: u64,
+    stream: utf8::Stream,
+    text: String,
+    binary: Vec<u8>,
+}
+
+/// The frame whose payload is arriving.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameState {
+    pub(super) opcode: Opcode,
+    fin: bool,
+    /// Rotated to the next byte to come.
+    key: Option<[u8; 4]>,
+    remaining: u64,
+}
+
+impl Default for Assembly {
+    fn default() -> Self {
+        Self {
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            control_len: 0,
+            control: [0; 125],
+            frame: None,
+            message: None,
+            fragments: 0,
+            message_bytes: 0,
+            stream: utf8::Stream::default(),
+            text: String::new(),
+            binary: Vec::new(),
+        }
+    }
+}
+
+impl Assembly {
+    pub(super) const fn is_in_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Whether it holds nothing, so that it can go back to the pool.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.message.is_none() && self.frame.is_none() && self.header_len == 0
+    }
+
+    pub(super) const fn capacity(&self) -> usize {
+        size_of::<Self>() + self.text.capacity() + self.binary.capacity()
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.header_len = 0;
+        self.control_len = 0;
+        self.frame = None;
+        self.message = None;
+        self.fragments = 0;
+        self.message_bytes = 0;
+        self.stream = utf8::Stream::default();
+        self.text.clear();
+        self.binary.clear();
+    }
+
+    /// Takes frames off `input` up to and with the next control frame or the last fragment of a
+    /// message, whichever ends first; `None` when the input ends before.
+    pub(super) fn advance(
+        &mut self,
+        input: &mut &mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<Option<FrameState>, Violation> {
+        loop {
+            if self.frame.is_none() {
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                let expect = Expect::from_peer_of(role, self.is_in_message());
+                let Some(header) = self.take_header(input, expect)? else { return Ok(None) };
+                self.begin(header, limits)?;
+            }
+            match self.take_payload(input)? {
+                Some(frame) if frame.fin => return Ok(Some(frame)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Decodes a header that may have begun in an earlier input, taking it off `input`.
+    fn take_header(
+        &mut self,
+        input: &mut &mut [u8],
+        expect: Expect,
+    ) -> Result<Option<Header>, Violation> {
+        let held = usize::from(self.header_len);
+        if held == 0
+            && let Some((header, len)) = Header::decode(input, expect)?
+        {
+            skip(input, len);
+            return Ok(Some(header));
+        }
+        let added = input.len().min(HEADER_BYTES_MAX - held);
+        self.header[held..held + added].copy_from_slice(&input[..added]);
+        match Header::decode(&self.header[..held + added], expect)? {
+            Some((header, len)) => {
+                self.header_len = 0;
+                skip(input, len - held);
+                Ok(Some(header))
+            }
+            None => {
+                self.header_len = (held + added) as u8;
+                skip(input, added);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins the frame of `header`, refusing from the header alone what would pass a limit.
+    fn begin(&mut self, header: Header, limits: &Limits) -> Result<(), Violation> {
+        match header.opcode {
+            Opcode::Text => self.message = Some(MessageKind::Text),
+            Opcode::Binary => self.message = Some(MessageKind::Binary),
+            Opcode::Close | Opcode::Ping | Opcode::Pong => self.control_len = 0,
+            Opcode::Continuation => {}
+        }
+        if !header.opcode.is_control() {
+            self.fragments += 1;
+            if self.fragments > limits.fragments_max {
+                return Err(Violation::TooManyFragments);
+            }
+            self.message_bytes = self.message_bytes.saturating_add(header.payload_len);
+            if self.message_bytes > limits.message_bytes_max as u64 {
+                return Err(Violation::MessageTooBig);
+            }
+        }
+        self.frame = Some(FrameState {
+            opcode: header.opcode,
+            fin: header.fin,
+            key: header.mask,
+            remaining: header.payload_len,
+        });
+        Ok(())
+    }
+
+    /// Takes what `input` has of the frame under way; returns the frame when it is complete.
+    fn take_payload(&mut self, input: &mut &mut [u8]) -> Result<Option<FrameState>, Violation> {
+        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let len = usize::try_from(frame.remaining).unwrap_or(usize::MAX).min(input.len());
+        let chunk = input.split_off_mut(..len).unwrap_or_default();
+        if let Some(key) = &mut frame.key {
+            mask::apply(chunk, *key);
+            *key = mask::rotate(*key, len);
+        }
+        frame.remaining -= len as u64;
+        let frame = *frame;
+        if frame.opcode.is_control() {
+            let held = usize::from(self.control_len);
+            self.control[held..held + len].copy_from_slice(chunk);
+            self.control_len += len as u8;
+        } else if self.message == Some(MessageKind::Text) {
+            self.stream.push(chunk, &mut self.text).map_err(|_| Violation::TextNotUtf8)?;
+        } else {
+            self.binary.extend_from_slice(chunk);
+        }
+        if frame.remaining > 0 {
+            return Ok(None);
+        }
+        if frame.fin && self.message == Some(MessageKind::Text) && !frame.opcode.is_control() {
+            self.stream.finish().map_err(|_| Violation::TextNotUtf8)?;
+        }
+        self.frame = None;
+        Ok(Some(frame))
+    }
+
+    /// The payload of the control frame that was just completed.
+    pub(super) fn control(&self) -> &[u8] {
+        &self.control[..usize::from(self.control_len)]
+    }
+
+    /// The message, once its last fragment is there.
+    pub(super) fn message(&self) -> Message<'_> {
+        match self.message {
+            Some(MessageKind::Text) => Message::Text(&self.text),
+            _ => Message::Binary(&self.binary),
+        }
+    }
+}
+
+fn skip(input: &mut &mut [u8], len: usize) {
+    *input = &mut std::mem::take(input)[len..];
+}

@@ -1,0 +1,107 @@
+//! The sans-IO connection: received bytes in, events out; messages in, bytes to send out.
+
+mod assembly;
+mod context;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use context::Context;
+pub use receive::{Event, Received};
+pub use send::SendError;
+
+use crate::Role;
+use assembly::Assembly;
+
+/// One WebSocket connection, after its opening handshake (RFC 6455, sections 5 to 7).
+///
+/// It holds no socket, no clock and no queue. An idle one is a few words: what a partial frame or
+/// a fragmented message needs is borrowed from the [`Context`], which many connections share.
+///
+/// Pings are answered, the closing handshake is answered, and a violation is answered with its
+/// close frame, all into the `out` of [`Connection::poll_event`].
+///
+/// ```
+/// use quelea_core::{Connection, Context, Event, Limits, Message, Received, Role};
+///
+/// let mut context = Context::new(Limits::default(), [0; 32]);
+/// let (mut client, mut server) = (Connection::new(Role::Client), Connection::new(Role::Server));
+/// let (mut wire, mut answer) = (Vec::new(), Vec::new());
+/// client.send(Message::Text("hello"), &mut context, &mut wire).unwrap();
+///
+/// let mut received = Received::new(&mut wire);
+/// while let Some(event) = server.poll_event(&mut received, &mut context, &mut answer)? {
+///     assert_eq!(event, Event::Message(Message::Text("hello")));
+/// }
+/// # Ok::<(), quelea_core::Violation>(())
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    assembly: Option<Box<Assembly>>,
+    /// The latest ping that is not answered yet, while pongs are held.
+    pong: Option<Box<ControlPayload>>,
+    role: Role,
+    received: ReceiveState,
+    close_sent: bool,
+    pongs_held: bool,
+    /// Whether a message is being sent fragment by fragment.
+    fragment_sent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReceiveState {
+    Open,
+    /// The peer's close frame came: nothing after it counts.
+    Closed,
+    /// The peer broke the protocol: nothing after that counts.
+    Failed,
+}
+
+#[derive(Debug)]
+struct ControlPayload {
+    len: u8,
+    bytes: [u8; 125],
+}
+
+impl Connection {
+    /// A connection whose opening handshake is done.
+    pub const fn new(role: Role) -> Self {
+        Self {
+            assembly: None,
+            pong: None,
+            role,
+            received: ReceiveState::Open,
+            close_sent: false,
+            pongs_held: false,
+            fragment_sent: false,
+        }
+    }
+
+    /// Which end this is.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether messages can be sent: no close frame was sent yet, and nothing failed.
+    #[inline]
+    pub const fn is_open(&self) -> bool {
+        !self.close_sent && matches!(self.received, ReceiveState::Open)
+    }
+
+    /// Whether the closing handshake is done, or the connection failed: once `out` is flushed the
+    /// transport can be closed (section 7.1.1: by the server first).
+    #[inline]
+    pub const fn is_finished(&self) -> bool {
+        match self.received {
+            ReceiveState::Open => false,
+            ReceiveState::Closed => self.close_sent,
+            ReceiveState::Failed => true,
+        }
+    }
+
+    /// Whether the peer's close frame was received.
+    pub const fn is_close_received(&self) -> bool {
+        matches!(self.received, ReceiveState::Closed)
+    }
+}

@@ -1,0 +1,216 @@
+//! The receiving half: bytes in, events out.
+
+use super::{Connection, Context, ControlPayload, ReceiveState, assembly::Assembly};
+use crate::{
+    close::CloseFrame,
+    error::Violation,
+    frame::{Expect, Header},
+    mask,
+    message::Message,
+    opcode::Opcode,
+    utf8,
+};
+
+/// Something that a peer sent, borrowed from the received bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'r> {
+    /// A whole message.
+    Message(Message<'r>),
+    /// A ping; its pong is already in `out`, or held.
+    Ping(&'r [u8]),
+    /// A pong, asked for or not.
+    Pong(&'r [u8]),
+    /// The peer's close frame, the last event; the answer is already in `out`.
+    Close(CloseFrame<'r>),
+}
+
+/// Received bytes on their way through [`Connection::poll_event`], and what its last event borrows.
+#[derive(Debug)]
+pub struct Received<'i> {
+    input: &'i mut [u8],
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Message(Box<Assembly>),
+    Control(ControlPayload),
+}
+
+impl<'i> Received<'i> {
+    /// Bytes as they came from the transport, in any cutting.
+    #[inline]
+    pub const fn new(input: &'i mut [u8]) -> Self {
+        Self { input, held: Held::Nothing }
+    }
+
+    #[cold]
+    fn release(&mut self, context: &mut Context) {
+        if let Held::Message(assembly) = std::mem::replace(&mut self.held, Held::Nothing) {
+            context.recycle(assembly);
+        }
+    }
+}
+
+impl Connection {
+    /// The next event of `received`; `None` once all of it is taken.
+    ///
+    /// Every byte is taken: what is incomplete is kept in the connection, in memory that grows
+    /// with what arrived and never with what a header promises. Answers to pings and to the
+    /// closing handshake are appended to `out`. After [`Event::Close`] or an error, whatever
+    /// else comes is dropped.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: the close frame that says so is in `out` (unless one was sent
+    /// before), and the connection [is finished](Connection::is_finished).
+    #[inline]
+    pub fn poll_event<'r>(
+        &mut self,
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'r>>, Violation> {
+        if let Held::Message(_) = received.held {
+            received.release(context);
+        }
+        if self.received != ReceiveState::Open {
+            received.input = &mut [];
+            return Ok(None);
+        }
+        match self.next_event(received, context, out) {
+            Err(violation) => {
+                self.fail(violation, context, out);
+                Err(violation)
+            }
+            event => event,
+        }
+    }
+
+    #[inline]
+    fn next_event<'r>(
+        &mut self,
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'r>>, Violation> {
+        if self.assembly.is_none() {
+            if received.input.is_empty() {
+                return Ok(None);
+            }
+            if let Some((header, header_len)) =
+                Header::decode(received.input, Expect::from_peer_of(self.role, false))?
+            {
+                let whole = header_len as u64 + header.payload_len <= received.input.len() as u64;
+                if whole && (header.fin || header.opcode.is_control()) {
+                    return self.whole_frame(header, header_len, received, context, out);
+                }
+            }
+        }
+        self.assemble(received, context, out)
+    }
+
+    /// The way of nearly every frame: all of it is in the input, and nothing is copied.
+    #[inline]
+    fn whole_frame<'r>(
+        &mut self,
+        header: Header,
+        header_len: usize,
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'r>>, Violation> {
+        let is_data = !header.opcode.is_control();
+        if is_data && header.payload_len > context.limits.message_bytes_max as u64 {
+            return Err(Violation::MessageTooBig);
+        }
+        let end = header_len + header.payload_len as usize;
+        let frame = received.input.split_off_mut(..end).unwrap_or_default();
+        let payload = &mut frame[header_len..];
+        if let Some(key) = header.mask {
+            mask::apply(payload, key);
+        }
+        match header.opcode {
+            Opcode::Text => {
+                let text = utf8::validate(payload).map_err(|_| Violation::TextNotUtf8)?;
+                Ok(Some(Event::Message(Message::Text(text))))
+            }
+            Opcode::Binary | Opcode::Continuation => {
+                Ok(Some(Event::Message(Message::Binary(payload))))
+            }
+            control => self.control(control, payload, context, out).map(Some),
+        }
+    }
+
+    /// The way of partial frames and fragmented messages: payload moves on as it arrives, so the
+    /// cost is linear however it is cut, and bad UTF-8 shows inside a fragment.
+    #[inline(never)]
+    fn assemble<'r>(
+        &mut self,
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'r>>, Violation> {
+        let mut assembly = self.assembly.take().unwrap_or_else(|| context.take_assembly());
+        let frame = match assembly.advance(&mut received.input, self.role, &context.limits) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                self.assembly = Some(assembly);
+                return Ok(None);
+            }
+            Err(violation) => {
+                context.recycle(assembly);
+                return Err(violation);
+            }
+        };
+        if frame.opcode.is_control() {
+            received.held = Held::Control(ControlPayload::new(assembly.control()));
+            if assembly.is_idle() {
+                context.recycle(assembly);
+            } else {
+                self.assembly = Some(assembly);
+            }
+            let Held::Control(payload) = &received.held else { return Ok(None) };
+            return self.control(frame.opcode, payload.as_bytes(), context, out).map(Some);
+        }
+        received.held = Held::Message(assembly);
+        let Held::Message(assembly) = &received.held else { return Ok(None) };
+        Ok(Some(Event::Message(assembly.message())))
+    }
+
+    fn control<'r>(
+        &mut self,
+        opcode: Opcode,
+        payload: &'r [u8],
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'r>, Violation> {
+        match opcode {
+            Opcode::Ping => {
+                self.answer_ping(payload, context, out);
+                Ok(Event::Ping(payload))
+            }
+            Opcode::Close => {
+                let frame = CloseFrame::decode(payload)?;
+                self.end(ReceiveState::Closed, context);
+                self.answer_close(frame.code, context, out);
+                Ok(Event::Close(frame))
+            }
+            _ => Ok(Event::Pong(payload)),
+        }
+    }
+
+    fn fail(&mut self, violation: Violation, context: &mut Context, out: &mut Vec<u8>) {
+        self.end(ReceiveState::Failed, context);
+        let frame = CloseFrame { code: violation.close_code(), reason: violation.reason() };
+        self.append_close(frame, context, out);
+    }
+
+    fn end(&mut self, state: ReceiveState, context: &mut Context) {
+        self.received = state;
+        self.pong = None;
+        if let Some(assembly) = self.assembly.take() {
+            context.recycle(assembly);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The sending half: messages in, bytes to send out.
+
+use super::{Connection, Context, ControlPayload, ReceiveState};
+use crate::{
+    Role,
+    close::{CloseCode, CloseFrame},
+    frame::{self, Header},
+    message::{Message, MessageKind},
+    opcode::Opcode,
+};
+use std::fmt;
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A close frame was sent, or the connection failed: nothing may follow (section 5.5.1).
+    Closed,
+    /// A message is being sent in fragments; it has to be finished first (section 5.4).
+    InFragments,
+    /// The code may not be on the wire (section 7.4).
+    CloseCodeInvalid,
+    /// The payload of a ping or pong is longer than 125 bytes (section 5.5).
+    ControlTooLong,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the connection is closing: nothing can be sent after a close frame",
+            Self::InFragments => "a fragmented message is being sent: send its last fragment first",
+            Self::CloseCodeInvalid => "close codes on the wire are 1000-1003, 1007-1014, 3000-4999",
+            Self::ControlTooLong => "a ping or pong payload is at most 125 bytes",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl Connection {
+    /// Appends a message to `out` as one frame.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`], [`SendError::InFragments`].
+    #[inline]
+    pub fn send(
+        &mut self,
+        message: Message<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        if self.fragment_sent {
+            return Err(SendError::InFragments);
+        }
+        let opcode = match message {
+            Message::Text(_) => Opcode::Text,
+            Message::Binary(_) => Opcode::Binary,
+        };
+        self.append(true, opcode, message.as_bytes(), context, out);
+        Ok(())
+    }
+
+    /// Appends one fragment of a message (section 5.4); the message ends with the one that has
+    /// `fin`. `kind` counts in the first fragment only. The fragments of a text message may be cut
+    /// inside a character; that together they are UTF-8 is the caller's promise to the peer.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`].
+    pub fn send_fragment(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        fin: bool,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        let opcode = match kind {
+            _ if self.fragment_sent => Opcode::Continuation,
+            MessageKind::Text => Opcode::Text,
+            MessageKind::Binary => Opcode::Binary,
+        };
+        self.fragment_sent = !fin;
+        self.append(fin, opcode, payload, context, out);
+        Ok(())
+    }
+
+    /// Appends a ping (section 5.5.2).
+    ///
+    /// # Errors
+    /// [`SendError::Closed`], [`SendError::ControlTooLong`].
+    pub fn ping(
+        &mut self,
+        payload: &[u8],
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.send_control(Opcode::Ping, payload, context, out)
+    }
+
+    /// Appends a pong that nobody asked for (section 5.5.3): a heartbeat in one direction.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`], [`SendError::ControlTooLong`].
+    pub fn pong(
+        &mut self,
+        payload: &[u8],
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.send_control(Opcode::Pong, payload, context, out)
+    }
+
+    /// Begins the closing handshake (section 7.1.2): appends a close frame. What the peer still
+    /// sends before its own close frame arrives as events.
+    ///
+    /// [`CloseCode::NO_STATUS`] sends a frame without a code. A reason of more than
+    /// [`REASON_BYTES_MAX`](crate::close::REASON_BYTES_MAX) bytes is cut between two characters.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when one was sent before, [`SendError::CloseCodeInvalid`].
+    pub fn close(
+        &mut self,
+        frame: CloseFrame<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        if frame.code != CloseCode::NO_STATUS && !frame.code.is_allowed_on_wire() {
+            return Err(SendError::CloseCodeInvalid);
+        }
+        self.check_open()?;
+        self.append_close(frame, context, out);
+        Ok(())
+    }
+
+    /// Holds the answers to pings back, for as long as the peer does not read what was sent:
+    /// only the latest is kept (section 5.5.3 allows that), so that a flood of pings costs no
+    /// memory. Off at first.
+    pub fn hold_pongs(&mut self, hold: bool) {
+        self.pongs_held = hold;
+    }
+
+    /// Appends the pong that was held back, if there is one.
+    pub fn flush_pong(&mut self, context: &mut Context, out: &mut Vec<u8>) {
+        if let Some(pong) = self.pong.take()
+            && self.is_open()
+        {
+            self.append(true, Opcode::Pong, pong.as_bytes(), context, out);
+        }
+    }
+
+    pub(super) fn answer_ping(&mut self, payload: &[u8], context: &mut Context, out: &mut Vec<u8>) {
+        if self.close_sent {
+            return;
+        }
+        if self.pongs_held {
+            let pong = ControlPayload::new(payload);
+            match &mut self.pong {
+                Some(held) => **held = pong,
+                None => self.pong = Some(Box::new(pong)),
+            }
+        } else {
+            self.append(true, Opcode::Pong, payload, context, out);
+        }
+    }
+
+    pub(super) fn answer_close(
+        &mut self,
+        code: CloseCode,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
+        self.append_close(CloseFrame { code, reason: "" }, context, out);
+    }
+
+    pub(super) fn append_close(
+        &mut self,
+        frame: CloseFrame<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
+        if self.close_sent {
+            return;
+        }
+        let mut payload = [0; 125];
+        let len = frame.encode(&mut payload);
+        self.append(true, Opcode::Close, &payload[..len], context, out);
+        self.close_sent = true;
+        self.pong = None;
+    }
+
+    fn send_control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        if payload.len() > 125 {
+            return Err(SendError::ControlTooLong);
+        }
+        self.append(true, opcode, payload, context, out);
+        Ok(())
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), SendError> {
+        if self.close_sent || self.received == ReceiveState::Failed {
+            return Err(SendError::Closed);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn append(
+        &self,
+        fin: bool,
+        opcode: Opcode,
+        payload: &[u8],
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(context.next_mask()),
+        };
+        frame::append(out, Header { fin, reserved: 0, opcode, mask, payload_len: 0 }, payload);
+    }
+}
+
+impl ControlPayload {
+    /// Keeps a control payload, which is at most 125 bytes.
+    pub(super) fn new(payload: &[u8]) -> Self {
+        let mut bytes = [0; 125];
+        let len = payload.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&payload[..len]);
+        Self { len: len as u8, bytes }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
