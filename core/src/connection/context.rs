@@ -13,6 +13,7 @@ use rand_chacha::{
 pub struct Context {
     pub(super) limits: Limits,
     mask_keys: ChaCha8Rng,
+    #[expect(clippy::vec_box, reason = "the boxes themselves move into connections and back")]
     pool: Vec<Box<Assembly>>,
     pool_bytes: usize,
 }
