@@ -1,0 +1,102 @@
+//! The seam to the kernel, completion-style: a worker submits, waits, and takes completions.
+
+#[cfg(test)]
+#[macro_use]
+mod contract;
+pub(crate) mod poll;
+
+use crate::{address::PeerAddress, parts::slots::SlotId};
+use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Instant};
+
+/// Moves bytes for the connections of one worker.
+///
+/// Accept and receive are standing operations: on from [`Driver::listen`] and [`Driver::open`] until
+/// paused or closed. Sends are handed over by [`Driver::wait`], one a connection and wait at most,
+/// and complete silently unless something was left over. What names a connection that is gone is
+/// ignored, so a worker need not know what the kernel knows already.
+pub(crate) trait Driver {
+    /// A connection that was accepted and is not open yet.
+    type Socket;
+
+    /// The time of the last [`Driver::wait`]: the clock of the tick.
+    fn now(&self) -> Instant;
+
+    /// Accepts from a listener, in batches, from now on.
+    fn listen(&mut self, listener: Listener) -> io::Result<ListenerId>;
+
+    /// Accepts no more from a listener, but for what is under way.
+    fn pause_accept(&mut self, listener: ListenerId);
+
+    /// Accepts again, and first what came meanwhile.
+    fn resume_accept(&mut self, listener: ListenerId);
+
+    /// Starts to receive for a connection. From then on it has to be closed.
+    fn open(&mut self, id: SlotId, socket: Self::Socket) -> io::Result<()>;
+
+    /// Receives no more, but for what is under way. A connection that fails still says so.
+    fn pause_receive(&mut self, id: SlotId);
+
+    /// Receives again, and first what came meanwhile.
+    fn resume_receive(&mut self, id: SlotId);
+
+    /// Sends a FIN once all that was handed over is sent; receiving goes on.
+    fn shutdown(&mut self, id: SlotId);
+
+    /// Ends a connection; its last completion is [`Completion::Closed`].
+    fn close(&mut self, id: SlotId);
+
+    /// Sends, then waits for completions, at most until `until` if nothing else comes. Returns at
+    /// once while completions are left to take.
+    ///
+    /// A connection that had a short send may send again after [`Completion::Writable`].
+    fn wait<'b>(
+        &mut self,
+        sends: impl Iterator<Item = (SlotId, &'b [u8])>,
+        until: Option<Instant>,
+    ) -> io::Result<()>;
+
+    /// A send of the last wait that was not taken whole, and how much of it was. To be asked until
+    /// `None`, before anything else: then the bytes that were handed over are no longer needed.
+    fn next_short(&mut self) -> Option<(SlotId, usize)>;
+
+    /// The next completion; `None` when it is time to wait again.
+    fn next(&mut self) -> Option<Completion<'_, Self::Socket>>;
+
+    /// What lets another thread end a wait.
+    fn waker(&self) -> Arc<dyn Wake>;
+}
+
+/// Ends a driver's wait from any thread; it then completes [`Completion::Woken`].
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self) -> io::Result<()>;
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Completion<'d, S> {
+    /// A new connection, to be opened or dropped.
+    Accepted { socket: S, peer: PeerAddress },
+    /// Accepting failed for want of descriptors or memory; it goes on by itself after a while.
+    AcceptFailed { error: io::Error },
+    /// Bytes came, at least one.
+    Received { id: SlotId, bytes: &'d mut [u8] },
+    /// Nothing more will come: the peer's FIN, or an error. Not repeated.
+    ReceiveEnded { id: SlotId, error: Option<io::Error> },
+    /// There is room to send after a short send.
+    Writable { id: SlotId },
+    /// The end of a connection: its slot is free.
+    Closed { id: SlotId },
+    /// Another thread called [`Wake::wake`], once or more often.
+    Woken,
+}
+
+/// A listener of one driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerId(usize);
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}

@@ -1,0 +1,146 @@
+//! Slots that are used again, under ids that are not.
+
+use slab::Slab;
+
+/// The most slots of one table: what 24 bits of a connection id can number.
+pub(crate) const SLOTS_MAX: usize = 1 << 24;
+
+/// Names one use of a slot; a later use of the same slot has another generation.
+///
+/// Generations come back after 2^32 - 1 uses of one slot: weeks, at the rate a slot can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SlotId {
+    index: u32,
+    generation: u32,
+}
+
+impl SlotId {
+    pub(crate) const fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    /// Where it is in the table; below [`SLOTS_MAX`].
+    pub(crate) const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Never 0.
+    pub(crate) const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// A slab whose ids are safe to keep after their slot is gone.
+#[derive(Debug)]
+pub(crate) struct Slots<T> {
+    /// The generation lies with the value, so that a lookup costs one cache line.
+    entries: Slab<(u32, T)>,
+    /// The generation that the next use of a slot will have.
+    next: Vec<u32>,
+}
+
+impl<T> Slots<T> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Slab::new(), next: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The id of the new slot; gives `value` back when all slots are taken.
+    pub(crate) fn insert(&mut self, value: T) -> Result<SlotId, T> {
+        if self.entries.len() == SLOTS_MAX {
+            return Err(value);
+        }
+        let entry = self.entries.vacant_entry();
+        let index = entry.key();
+        if index == self.next.len() {
+            self.next.push(1);
+        }
+        let generation = self.next[index];
+        entry.insert((generation, value));
+        Ok(SlotId::new(index as u32, generation))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: SlotId) -> Option<&T> {
+        let (generation, value) = self.entries.get(id.index())?;
+        (*generation == id.generation).then_some(value)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
+        let (generation, value) = self.entries.get_mut(id.index())?;
+        (*generation == id.generation).then_some(value)
+    }
+
+    pub(crate) fn remove(&mut self, id: SlotId) -> Option<T> {
+        self.get(id)?;
+        self.next[id.index()] = id.generation.checked_add(1).unwrap_or(1);
+        self.entries.try_remove(id.index()).map(|(_, value)| value)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.entries.iter().map(|(index, (generation, _))| SlotId::new(index as u32, *generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_stale_id_finds_nothing_after_its_slot_is_used_again() {
+        let mut slots = Slots::new();
+        let first = slots.insert("first").unwrap();
+        assert_eq!(slots.remove(first), Some("first"));
+        let second = slots.insert("second").unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_eq!(slots.get(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get_mut(second), Some(&mut "second"));
+    }
+
+    #[test]
+    fn a_generation_that_wraps_skips_zero() {
+        let mut slots = Slots::new();
+        let id = slots.insert(()).unwrap();
+        slots.remove(id);
+        slots.next[0] = u32::MAX;
+        let last = slots.insert(()).unwrap();
+        assert_eq!(last.generation(), u32::MAX);
+        slots.remove(last);
+        assert_eq!(slots.insert(()).unwrap().generation(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn ids_behave_like_keys_of_a_map_that_are_never_used_twice(
+            operations in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..400),
+        ) {
+            let (mut slots, mut oracle, mut all) = (Slots::new(), HashMap::new(), Vec::new());
+            for (number, (insert, pick)) in operations.into_iter().enumerate() {
+                if insert || all.is_empty() {
+                    let id = slots.insert(number).unwrap();
+                    prop_assert!(oracle.insert(id, number).is_none());
+                    all.push(id);
+                } else {
+                    let id = all[pick.index(all.len())];
+                    prop_assert_eq!(slots.remove(id), oracle.remove(&id));
+                }
+                prop_assert_eq!(slots.len(), oracle.len());
+                for id in &all {
+                    prop_assert_eq!(slots.get(*id), oracle.get(id));
+                }
+            }
+            let mut ids: Vec<_> = slots.ids().map(|id| (id, *slots.get(id).unwrap())).collect();
+            let mut expected: Vec<_> = oracle.into_iter().collect();
+            ids.sort_by_key(|(_, number)| *number);
+            expected.sort_by_key(|(_, number)| *number);
+            prop_assert_eq!(ids, expected);
+        }
+    }
+}
