@@ -52,7 +52,10 @@ beforeEach(() => {
       return socket();
     },
     onState: ({ state }) => states.push(state),
-    onMessage: (data) => messages.push(data),
+    onMessage(data) {
+      messages.push(data);
+      return data === "welcome";
+    },
     // The longest wait that jitter can yield, all but exactly.
     random: () => 1,
     now: () => clock,
@@ -87,12 +90,14 @@ test("only the codes 4000 to 4099 are final", () => {
   for (const code of others) assert.equal(isFinal(code), false, code);
 });
 
-test("it is open with the first message, not with the socket", () => {
+test("it is open with the welcome, not with the socket nor with another message", () => {
+  assert.equal(connection.state, "connecting");
+  socket().onmessage({ data: "other" });
   assert.equal(connection.state, "connecting");
   assert.equal(connection.send({}), false);
   welcome();
   assert.deepEqual(states, ["connecting", "open"]);
-  assert.deepEqual(messages, ["welcome"]);
+  assert.deepEqual(messages, ["other", "welcome"]);
   assert.equal(connection.send({ type: "typing" }), true);
   assert.deepEqual(socket().sent, ['{"type":"typing"}']);
 });

@@ -52,11 +52,14 @@ const page = {
   announcer: byId("announcer"),
 };
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
 
-/** The room we are in, or null: `{ model, connection, roomName, ticker }`. */
+/**
+ * The room we are in, or null: `{ model, connection, roomName, items, ticker }`, `items` being the
+ * drawn people by id.
+ */
 let session = null;
 let unread = 0;
 let newer = 0;
@@ -160,20 +163,21 @@ function startSession(roomName, name) {
   endSession();
   const model = new Room();
   const connection = new Connection({
-    connect: () => new WebSocket(socketUrl(document.baseURI.split(/[?#]/)[0], roomName, name), SUBPROTOCOL),
+    connect: () => new WebSocket(socketUrl(location.href, roomName, name), SUBPROTOCOL),
     onState: stateChanged,
     onMessage: received,
   });
-  session = { model, connection, roomName, ticker: setInterval(tick, TICK_MS) };
+  const ticker = setInterval(tick, TICK_MS);
+  session = { model, connection, roomName, items: new Map(), ticker };
 
   page.log.replaceChildren();
-  page.peopleList.replaceChildren();
   page.roomName.textContent = roomName;
   page.empty.hidden = true;
   setUnread(0);
   page.join.hidden = true;
   page.room.hidden = false;
   drawPeople();
+  drawCount();
   drawOutbox();
   drawComposer();
   scrollToEnd();
@@ -192,40 +196,44 @@ function endSession() {
 
 function stateChanged(connection) {
   if (connection.state === "closed") {
-    const { roomName } = session;
-    const reason = connection.reason || "The server closed the connection for good.";
-    showJoin({ room: roomName, problem: reason });
+    const problem = connection.reason || "The server closed the connection for good.";
+    showJoin({ room: session.roomName, problem });
     return;
   }
   page.status.dataset.state = connection.state;
   page.retry.hidden = connection.state !== "waiting";
   if (connection.state === "open") {
-    page.announcer.textContent = "Connected";
+    setText(page.announcer, "Connected");
     flushOutbox();
   } else {
     session.model.outbox.interrupt();
-    if (connection.state === "waiting") page.announcer.textContent = "Connection lost, trying again";
+    if (connection.state === "waiting") setText(page.announcer, "Connection lost, trying again");
   }
   drawOutbox();
   drawComposer();
   tick();
 }
 
+/** Returns true for the message that lets us in. Nothing before it has a meaning yet. */
 function received(data) {
+  const { model, connection } = session;
   const message = parse(data);
-  if (!message) return;
-  const { model } = session;
-  const isWelcome = message.type === "welcome";
+  const isWelcome = message?.type === "welcome";
+  if (!message || (!isWelcome && connection.state !== "open")) return false;
   const rows = model.receive(message, Date.now());
   // A history at once is for reading, not for being read out.
   if (isWelcome) page.messages.setAttribute("aria-live", "off");
   appendRows(rows, !isWelcome);
   if (isWelcome) requestAnimationFrame(() => page.messages.setAttribute("aria-live", "polite"));
 
-  if (isWelcome || message.type === "joined" || message.type === "left") drawPeople();
+  if (isWelcome) drawPeople();
+  else if (message.type === "joined") addPerson(message.id, message.name);
+  else if (message.type === "left") removePerson(message.id);
+  drawCount();
   flushOutbox();
   drawOutbox();
   drawTyping();
+  return isWelcome;
 }
 
 function tick() {
@@ -269,26 +277,18 @@ function setUnread(count) {
 // The log
 
 function appendRows(rows, isNews) {
-  if (rows.length === 0) {
-    drawEmpty();
-    return;
-  }
-  const wasAtBottom = atBottom;
   page.log.append(...rows.map(drawRow));
   while (page.log.childElementCount > ROWS_MAX) page.log.firstElementChild.remove();
-  drawEmpty();
+  page.empty.hidden = page.log.childElementCount > 0;
+  if (rows.length === 0) return;
 
   const others = rows.filter(({ kind, mine }) => kind === "message" && !mine).length;
   const isAway = document.hidden || !document.hasFocus();
   // The first history is no news, but what came while the connection was lost is.
   const isFirst = !isNews && page.log.childElementCount === rows.length;
   if (others > 0 && isAway && !isFirst) setUnread(unread + others);
-  if (wasAtBottom) scrollToEnd();
+  if (atBottom) scrollToEnd();
   else if (others > 0) showNewer(newer + others);
-}
-
-function drawEmpty() {
-  page.empty.hidden = page.log.childElementCount > 0;
 }
 
 function drawRow(row) {
@@ -357,27 +357,30 @@ page.newer.addEventListener("click", () => {
 // Who is here
 
 function drawPeople() {
-  const { you, people } = session.model;
-  const drawn = new Map([...page.peopleList.children].map((item) => [item.dataset.person, item]));
-  const wanted = [...people].map(([id, name]) => {
-    const key = `${id} ${name}`;
-    const item = drawn.get(key) ?? drawPerson(key, name);
-    drawn.delete(key);
-    item.querySelector(".you").hidden = id !== you;
-    return item;
-  });
-  for (const item of drawn.values()) item.remove();
-  for (const item of wanted) if (!item.isConnected) page.peopleList.append(item);
-  setText(page.peopleCount, String(people.size));
+  session.items.clear();
+  page.peopleList.replaceChildren();
+  for (const [id, name] of session.model.people) addPerson(id, name);
 }
 
-function drawPerson(key, name) {
+function addPerson(id, name) {
+  const { items, model } = session;
+  if (items.has(id)) return;
   const item = element("li", "person");
   item.dataset.testid = "person";
-  item.dataset.person = key;
   item.style.setProperty("--hue", hueOf(name));
-  item.append(element("bdi", "", name), element("span", "you", "you"));
-  return item;
+  item.append(element("bdi", "", name));
+  if (id === model.you) item.append(element("span", "you", "you"));
+  items.set(id, item);
+  page.peopleList.append(item);
+}
+
+function removePerson(id) {
+  session.items.get(id)?.remove();
+  session.items.delete(id);
+}
+
+function drawCount() {
+  setText(page.peopleCount, String(session.model.people.size));
 }
 
 function drawTyping() {
@@ -429,10 +432,12 @@ function drawPending({ key, text, state, reason }) {
   };
   const line = element("div", "state");
   line.append(element("span", "", texts[state]));
+  const actions = element("span", "actions");
   if (state === "unsure" || state === "refused") {
-    line.append(drawAction("Send again", (outbox) => outbox.retry(key)));
+    actions.append(drawAction("Send again", (outbox) => outbox.retry(key)));
   }
-  if (state !== "sent") line.append(drawAction("Discard", (outbox) => outbox.discard(key)));
+  if (state !== "sent") actions.append(drawAction("Discard", (outbox) => outbox.discard(key)));
+  line.append(actions);
   item.append(drawBubble(text), line);
   return item;
 }

@@ -20,8 +20,8 @@ export function isFinal(code) {
 
 /**
  * States: "idle", "connecting", "open", "waiting" (until `retryAt`), "closed" (with `code` and
- * `reason`). A connection is open once its first message has been delivered: by then the server
- * has let us in, not merely accepted the socket.
+ * `reason`). A connection is open once the server has let us in, not when it has merely accepted
+ * the socket.
  */
 export class Connection {
   state = "idle";
@@ -40,8 +40,9 @@ export class Connection {
   #openedAt = 0;
 
   /**
-   * `connect()` returns a new WebSocket; `onMessage(data)` and `onState(connection)` are called
-   * back; `now()` is a monotonic clock in milliseconds.
+   * `connect()` returns a new WebSocket. `onState(connection)` and `onMessage(data)` are called
+   * back; the latter returns true for the message that lets us in. `now()` is a monotonic clock in
+   * milliseconds.
    */
   constructor({ connect, onState, onMessage, random = Math.random, now = () => performance.now() }) {
     this.#connect = connect;
@@ -100,10 +101,8 @@ export class Connection {
   }
 
   #received(data) {
-    const first = this.state === "connecting";
-    this.#onMessage(data);
-    // The callback may have stopped or abandoned this connection.
-    if (!first || this.state !== "connecting") return;
+    const isIn = this.#onMessage(data);
+    if (!isIn || this.state !== "connecting") return;
     clearTimeout(this.#timer);
     this.#openedAt = this.#now();
     this.#enter("open");
