@@ -1,13 +1,59 @@
-//! A framework for realtime servers: a reactor per core, WebSocket first.
-#![allow(dead_code, unused_imports)] // What uses the driver comes with the worker.
+//! A framework for realtime servers: WebSocket (RFC 6455) on a reactor that is as fast as the
+//! kernel.
+//!
+//! Write a [`Handler`], give it to a [`Server`]:
+//!
+//! ```no_run
+//! use quelea::{Conn, Handler, Message, Server};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type State = ();
+//!
+//!     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+//!         conn.send(message);
+//!     }
+//! }
+//!
+//! fn main() -> quelea::Result<()> {
+//!     Server::new(|_worker| Echo).listen("127.0.0.1:9001")?.run()
+//! }
+//! ```
+//!
+//! The protocol itself is in [`quelea_core`], without any I/O.
 #![forbid(unsafe_code)]
 
 mod address;
+mod app;
+mod config;
+mod context;
 mod driver;
 mod error;
+mod handle;
+mod handler;
+mod http;
 mod id;
+mod listen;
 mod parts;
+mod protocol;
+mod table;
+mod upgrade;
+mod worker;
 
 pub use address::{ListenAddress, PeerAddress};
+pub use app::{Server, WorkerId};
+pub use config::Config;
+pub use context::Conn;
 pub use error::{Error, Result};
+pub use handle::Handle;
+pub use handler::{Cause, Closed, Handler};
+pub use http::{Content, Request, Response};
 pub use id::ConnId;
+pub use quelea_core::{
+    CloseCode, Message, MessageKind, Violation,
+    handshake::{InvalidOrigin, Origin, OriginPolicy},
+    http::{HeadLimits, Status},
+};
+pub use table::SendStatus;
+pub use upgrade::{Accept, Upgrade};

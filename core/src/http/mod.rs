@@ -1,1 +1,18 @@
-//! HTTP/1.1 request and response heads over `httparse` (RFC 9112).
+//! HTTP/1.1 message heads (RFC 9112), as far as a WebSocket endpoint needs them: found as they
+//! arrive, parsed where they lie, and answered.
+
+mod error;
+mod fields;
+mod request;
+mod response;
+mod scan;
+mod status;
+
+pub use error::HeadError;
+pub use fields::{FieldError, Fields};
+pub(crate) use fields::{check_field, is_token, list};
+pub use request::{Body, Request};
+pub use response::{Response, ResponseOptions, write_response};
+pub(crate) use response::{write_field, write_start};
+pub use scan::{HeadLimits, HeadScanner};
+pub use status::Status;

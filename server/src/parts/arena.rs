@@ -34,10 +34,6 @@ impl Arena {
         self.bytes.len()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
     /// Starts a piece at the end.
     #[inline]
     pub(crate) fn begin(&mut self, owner: SlotId) -> PieceId {
@@ -89,10 +85,6 @@ impl Arena {
         self.pieces.shrink_to(capacity / size_of::<Piece>());
     }
 
-    pub(crate) const fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     fn range(&self, index: usize) -> Range<usize> {
         let end = self.pieces.get(index + 1).map_or(self.bytes.len(), |next| next.start);
         self.pieces.get(index).map_or(end, |piece| piece.start)..end
@@ -129,7 +121,7 @@ mod tests {
         arena.remove(a);
         assert_eq!(arena.pieces().count(), 0);
         assert_eq!(arena.clear().collect::<Vec<_>>(), [B]);
-        assert!(arena.is_empty());
+        assert_eq!(arena.pieces().count(), 0);
         assert_eq!(arena.len(), 0);
     }
 }

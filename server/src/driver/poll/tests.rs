@@ -127,7 +127,6 @@ mod ipv6 {
 }
 
 mod unix {
-    use crate::driver::contract as suite;
     type World = super::Unix;
 
     // A Unix socket has no RST: its end is a FIN, however it comes.

@@ -1,0 +1,318 @@
+//! Requests.
+
+use super::{
+    HeadError,
+    fields::{Fields, list, values},
+};
+
+/// A request's head (RFC 9112, section 3), borrowed from the bytes it came in.
+///
+/// ```
+/// use quelea_core::http::{Fields, Request};
+/// let mut fields = Fields::new();
+/// let head = b"GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\n\r\n";
+/// let request = Request::parse(head, &mut fields)?;
+/// assert_eq!((request.method(), request.path(), request.query()), ("GET", "/chat", Some("room=7")));
+/// assert_eq!(request.header("host"), Some("example.com"));
+/// # Ok::<(), quelea_core::http::HeadError>(())
+/// ```
+#[derive(Debug)]
+pub struct Request<'a> {
+    method: &'a str,
+    target: &'a str,
+    minor_version: u8,
+    body: Body,
+    fields: &'a [httparse::Header<'a>],
+}
+
+/// What follows a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    None,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// A body with a `Transfer-Encoding`, whose length shows only at its end.
+    Encoded,
+}
+
+impl<'a> Request<'a> {
+    /// Parses a whole head, as found by [`HeadScanner`](super::HeadScanner).
+    ///
+    /// # Errors
+    /// Each kind of [`HeadError`] but [`HeadError::TooLong`]. A head that is not complete is
+    /// [`HeadError::Malformed`].
+    pub fn parse(head: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, HeadError> {
+        let mut request = httparse::Request::new(&mut fields.0);
+        let status = request.parse(head)?;
+        let (Some(method), Some(target), Some(minor_version), true) =
+            (request.method, request.path, request.version, status.is_complete())
+        else {
+            return Err(HeadError::Malformed);
+        };
+        check_lines(head)?;
+        let fields: &'a [httparse::Header<'a>] = request.headers;
+        let request = Self { method, target, minor_version, body: body(fields)?, fields };
+        request.check_host()?;
+        Ok(request)
+    }
+
+    /// The method, such as `GET`.
+    pub const fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The target as it was sent: path and query, or a whole URI (RFC 9112, section 3.2).
+    pub const fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// The path, percent-encoded as it was sent: `/rooms/7`.
+    pub fn path(&self) -> &'a str {
+        let path = self.path_and_query();
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        if path.is_empty() { "/" } else { path }
+    }
+
+    /// What follows the first `?`, as it was sent.
+    pub fn query(&self) -> Option<&'a str> {
+        self.path_and_query().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The host and port that the request is for: from the target if it is a whole URI, else from
+    /// `Host`.
+    pub fn host(&self) -> Option<&'a str> {
+        match self.authority_and_path() {
+            Some((authority, _)) => Some(authority),
+            None => self.header("Host"),
+        }
+    }
+
+    /// Whether the version is 1.1, not 1.0.
+    pub const fn is_http_1_1(&self) -> bool {
+        self.minor_version == 1
+    }
+
+    /// What follows the head.
+    pub const fn body(&self) -> Body {
+        self.body
+    }
+
+    /// The first value of a header field, by its name in any case; `None` if there is none or it
+    /// is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        values(self.fields, name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a header field, in order.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        values(self.fields, name)
+    }
+
+    /// All header fields, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.fields.iter().map(|field| (field.name, field.value))
+    }
+
+    /// Whether a comma-separated list has a token, in any case.
+    pub fn header_has_token(&self, name: &str, token: &str) -> bool {
+        list(values(self.fields, name))
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
+    pub fn is_keep_alive(&self) -> bool {
+        !self.header_has_token("Connection", "close")
+            && (self.is_http_1_1() || self.header_has_token("Connection", "keep-alive"))
+    }
+
+    fn authority_and_path(&self) -> Option<(&'a str, &'a str)> {
+        if self.target.starts_with('/') {
+            return None;
+        }
+        let (_scheme, rest) = self.target.split_once("://")?;
+        Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+    }
+
+    fn path_and_query(&self) -> &'a str {
+        self.authority_and_path().map_or(self.target, |(_, path)| path)
+    }
+
+    fn check_host(&self) -> Result<(), HeadError> {
+        let mut hosts = values(self.fields, "Host");
+        match (hosts.next(), hosts.next()) {
+            (None, None) if !self.is_http_1_1() => Ok(()),
+            (Some(host), None) if is_host(host) => Ok(()),
+            _ => Err(HeadError::Host),
+        }
+    }
+}
+
+/// httparse takes a bare LF for the end of a line; see `scan.rs`.
+fn check_lines(head: &[u8]) -> Result<(), HeadError> {
+    let is_bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    if memchr::memchr_iter(b'\n', head).any(is_bare) { Err(HeadError::Malformed) } else { Ok(()) }
+}
+
+/// `host[:port]`: no user, no path, nothing that could be taken for another host.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte))
+}
+
+fn body(fields: &[httparse::Header<'_>]) -> Result<Body, HeadError> {
+    let mut length = None;
+    for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case("Content-Length")) {
+        let value = field.value;
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err(HeadError::Framing);
+        }
+        let number = std::str::from_utf8(value).ok().and_then(|digits| digits.parse::<u64>().ok());
+        // The same number twice is allowed to be taken for one; it is also how requests are
+        // smuggled, and no client does it.
+        if length.is_some() || number.is_none() {
+            return Err(HeadError::Framing);
+        }
+        length = number;
+    }
+    let is_encoded =
+        fields.iter().any(|field| field.name.eq_ignore_ascii_case("Transfer-Encoding"));
+    match (length, is_encoded) {
+        (Some(_), true) => Err(HeadError::Framing),
+        (None, true) => Ok(Body::Encoded),
+        (None | Some(0), false) => Ok(Body::None),
+        (Some(length), false) => Ok(Body::Length(length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(head: &str, check: impl FnOnce(Result<Request<'_>, HeadError>)) {
+        let mut fields = Fields::new();
+        check(Request::parse(head.as_bytes(), &mut fields));
+    }
+
+    fn error(head: &str) -> Option<HeadError> {
+        let mut fields = Fields::new();
+        Request::parse(head.as_bytes(), &mut fields).err()
+    }
+
+    #[test]
+    fn rfc9112_3_2_targets_are_a_path_or_a_whole_uri() {
+        let table = [
+            ("/", "/", None, "h"),
+            ("/a/b?c=d?e", "/a/b", Some("c=d?e"), "h"),
+            ("/?", "/", Some(""), "h"),
+            ("/a://b", "/a://b", None, "h"),
+            ("http://other:81/a?b", "/a", Some("b"), "other:81"),
+            ("http://other", "/", None, "other"),
+            ("http://other?q", "/", Some("q"), "other"),
+        ];
+        for (target, path, query, host) in table {
+            parse(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"), |request| {
+                let request = request.unwrap();
+                assert_eq!((request.path(), request.query()), (path, query), "{target}");
+                assert_eq!(request.host(), Some(host), "{target}");
+            });
+        }
+    }
+
+    #[test]
+    fn rfc9112_3_2_a_request_of_1_1_has_exactly_one_valid_host() {
+        assert_eq!(error("GET / HTTP/1.0\r\n\r\n"), None);
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: user@a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n",
+        ] {
+            assert_eq!(error(head), Some(HeadError::Host), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_6_3_a_length_that_two_readers_could_read_differently_is_refused() {
+        for fields in [
+            "Content-Length: x",
+            "Content-Length: -1",
+            "Content-Length: +1",
+            "Content-Length: ",
+            "Content-Length: 1, 1",
+            "Content-Length: 1\r\nContent-Length: 1",
+            "Content-Length: 99999999999999999999",
+            "Content-Length: 0x1",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+            assert_eq!(error(&head), Some(HeadError::Framing), "{fields}");
+        }
+        for (fields, body) in [
+            ("Content-Length: 0", Body::None),
+            ("Content-Length: 12", Body::Length(12)),
+            ("Transfer-Encoding: chunked", Body::Encoded),
+        ] {
+            parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"), |request| {
+                assert_eq!(request.unwrap().body(), body);
+            });
+        }
+    }
+
+    #[test]
+    fn rfc9112_2_2_and_5_odd_lines_are_refused() {
+        for head in [
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "",
+        ] {
+            assert_eq!(error(head), Some(HeadError::Malformed), "{head:?}");
+        }
+        assert_eq!(error("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Some(HeadError::Version));
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(128));
+        assert_eq!(error(&many), Some(HeadError::TooManyFields));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_there_as_bytes_only() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n";
+        let mut fields = Fields::new();
+        let request = Request::parse(head, &mut fields).unwrap();
+        assert_eq!(request.header("X"), None);
+        assert_eq!(request.header_values("x").collect::<Vec<_>>(), [b"\xff"]);
+    }
+
+    #[test]
+    fn rfc9110_5_6_1_tokens_are_found_in_lists_over_several_fields_in_any_case() {
+        let head =
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive ,\r\nconnection: UPGRADE\r\n\r\n";
+        parse(head, |request| {
+            let request = request.unwrap();
+            assert!(request.header_has_token("Connection", "upgrade"));
+            assert!(request.header_has_token("Connection", "Keep-Alive"));
+            assert!(!request.header_has_token("Connection", "keep"));
+        });
+    }
+
+    #[test]
+    fn rfc9112_9_3_persistence_follows_the_version_and_connection() {
+        for (version, connection, keep) in [
+            ("1.1", "x", true),
+            ("1.1", "close", false),
+            ("1.0", "x", false),
+            ("1.0", "keep-alive", true),
+            ("1.0", "keep-alive, close", false),
+        ] {
+            let head =
+                format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n");
+            parse(&head, |request| assert_eq!(request.unwrap().is_keep_alive(), keep, "{head:?}"));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Responses: written by a server, read by a client.
+
+use super::{
+    FieldError, HeadError, Status,
+    fields::{Fields, check_field, list, values},
+};
+
+/// A response's head (RFC 9112, section 4), borrowed from the bytes it came in.
+#[derive(Debug)]
+pub struct Response<'a> {
+    status: Status,
+    fields: &'a [httparse::Header<'a>],
+}
+
+impl<'a> Response<'a> {
+    /// Parses the head at the start of `bytes`: the response and its length, or `None` when more
+    /// has to come. The caller bounds the length of `bytes`.
+    ///
+    /// # Errors
+    /// [`HeadError::Malformed`], [`HeadError::Version`], [`HeadError::TooManyFields`].
+    pub fn parse(
+        bytes: &'a [u8],
+        fields: &'a mut Fields<'a>,
+    ) -> Result<Option<(Self, usize)>, HeadError> {
+        let mut response = httparse::Response::new(&mut fields.0);
+        match response.parse(bytes)? {
+            httparse::Status::Partial => Ok(None),
+            httparse::Status::Complete(len) => {
+                let status = Status(response.code.ok_or(HeadError::Malformed)?);
+                Ok(Some((Self { status, fields: response.headers }, len)))
+            }
+        }
+    }
+
+    /// The status.
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The first value of a header field, by its name in any case; `None` if there is none or it
+    /// is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        values(self.fields, name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a header field, in order.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        values(self.fields, name)
+    }
+
+    /// Whether a comma-separated list has a token, in any case.
+    pub fn header_has_token(&self, name: &str, token: &str) -> bool {
+        list(values(self.fields, name))
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+/// How a response is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseOptions {
+    /// The connection goes on after it.
+    pub keep_alive: bool,
+    /// It answers HEAD: the length is told, the body is not sent.
+    pub head_only: bool,
+}
+
+/// What [`write_response`] sets itself.
+const RESERVED: &[&str] = &["Content-Length", "Transfer-Encoding", "Connection"];
+
+/// Appends a response to `out`: status, fields, `Connection`, `Content-Length`, body.
+///
+/// # Errors
+/// A field that may not be sent; `out` is as it was.
+///
+/// ```
+/// use quelea_core::http::{ResponseOptions, Status, write_response};
+/// let mut out = Vec::new();
+/// let options = ResponseOptions { keep_alive: true, head_only: false };
+/// write_response(&mut out, Status::OK, [("X", "y")], b"hi", options)?;
+/// assert_eq!(out, b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\nhi");
+/// # Ok::<(), quelea_core::http::FieldError>(())
+/// ```
+pub fn write_response<'f>(
+    out: &mut Vec<u8>,
+    status: Status,
+    fields: impl IntoIterator<Item = (&'f str, &'f str)>,
+    body: &[u8],
+    options: ResponseOptions,
+) -> Result<(), FieldError> {
+    let start = out.len();
+    write_start(out, status);
+    for (name, value) in fields {
+        if let Err(error) = check_field(name, value, RESERVED) {
+            out.truncate(start);
+            return Err(error);
+        }
+        write_field(out, name, value);
+    }
+    if !options.keep_alive {
+        // A refused upgrade is told so as well: the connection is not what was asked for.
+        write_field(out, "Connection", "close");
+    }
+    if status.allows_body() {
+        write_field(out, "Content-Length", &body.len().to_string());
+    }
+    out.extend_from_slice(b"\r\n");
+    if status.allows_body() && !options.head_only {
+        out.extend_from_slice(body);
+    }
+    Ok(())
+}
+
+pub(crate) fn write_start(out: &mut Vec<u8>, status: Status) {
+    out.extend_from_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
+}
+
+pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSE: ResponseOptions = ResponseOptions { keep_alive: false, head_only: false };
+
+    #[test]
+    fn a_field_that_would_end_its_line_or_is_reserved_writes_nothing() {
+        for (name, value, error) in [
+            ("X", "a\r\nSet-Cookie: b", FieldError::Value),
+            ("X", "a\nb", FieldError::Value),
+            ("X", "\0", FieldError::Value),
+            ("X\r\nY", "a", FieldError::Name),
+            ("", "a", FieldError::Name),
+            ("content-length", "0", FieldError::Reserved),
+            ("Connection", "upgrade", FieldError::Reserved),
+        ] {
+            let mut out = b"before".to_vec();
+            let result =
+                write_response(&mut out, Status::OK, [("A", "b"), (name, value)], b"", CLOSE);
+            assert_eq!(result, Err(error), "{name:?} {value:?}");
+            assert_eq!(out, b"before");
+        }
+    }
+
+    #[test]
+    fn head_and_bodiless_statuses_have_no_body() {
+        let mut out = Vec::new();
+        let head = ResponseOptions { keep_alive: true, head_only: true };
+        write_response(&mut out, Status::OK, [], b"page", head).unwrap();
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+        out.clear();
+        write_response(&mut out, Status::NO_CONTENT, [], b"page", CLOSE).unwrap();
+        assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut out = Vec::new();
+        write_response(&mut out, Status(299), [("X", "é")], b"body", CLOSE).unwrap();
+        let mut fields = Fields::new();
+        let (response, len) = Response::parse(&out, &mut fields).unwrap().unwrap();
+        assert_eq!(response.status(), Status(299));
+        assert_eq!(response.header("x"), Some("é"));
+        assert_eq!(response.header_values("Content-Length").collect::<Vec<_>>(), [b"4"]);
+        assert!(response.header_has_token("connection", "close"));
+        assert_eq!(&out[len..], b"body");
+        for cut in 0..len {
+            let mut fields = Fields::new();
+            assert!(Response::parse(&out[..cut], &mut fields).unwrap().is_none());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a user writes.
+
+use crate::{
+    context::Conn,
+    http::{Request, Response},
+    upgrade::{Accept, Upgrade},
+};
+use quelea_core::{CloseCode, Message, Violation};
+
+/// A server's behaviour: one value a worker, called for every connection of that worker.
+///
+/// A worker is one thread, so a callback is never called twice at once on one value, and need not
+/// lock anything; while it runs, no other connection of its worker is served, so it must not
+/// block.
+///
+/// For one connection the order is: [`on_upgrade`](Handler::on_upgrade),
+/// [`on_open`](Handler::on_open), any number of the others, [`on_close`](Handler::on_close) exactly
+/// once.
+///
+/// ```
+/// use quelea::{Conn, Handler, Message};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type State = ();
+///
+///     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+///         conn.send(message);
+///     }
+/// }
+/// ```
+#[allow(unused_variables)]
+pub trait Handler {
+    /// What the handler keeps for each connection, made by [`on_upgrade`](Handler::on_upgrade) and
+    /// dropped after [`on_close`](Handler::on_close). The default value stands in for connections
+    /// that are not open.
+    type State: Default;
+
+    /// A client asks for a WebSocket (RFC 6455, section 4.2.2): accept it with the connection's
+    /// state, perhaps with one of the offered subprotocols, or refuse it with a response.
+    ///
+    /// The request is a valid one, from an allowed [origin](crate::Config::origins). Unless
+    /// overridden, all are accepted.
+    ///
+    /// # Errors
+    /// The response to refuse with, such as 401, 403 or 404.
+    fn on_upgrade(&mut self, upgrade: &Upgrade<'_>) -> Result<Accept<Self::State>, Response> {
+        Ok(Accept::default())
+    }
+
+    /// A GET or HEAD request that asks for no WebSocket. Unless overridden, the answer is 426.
+    fn on_request(&mut self, request: &Request<'_>) -> Response {
+        Response::upgrade_required()
+    }
+
+    /// The connection is open: the first moment to send.
+    fn on_open(&mut self, conn: &mut Conn<'_, Self::State>) {}
+
+    /// A whole message came. Text is known to be UTF-8; nothing is copied to get here, unless it
+    /// came in pieces.
+    fn on_message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
+
+    /// A ping came (RFC 6455, section 5.5.2); it is answered already.
+    fn on_ping(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
+
+    /// A pong came (RFC 6455, section 5.5.3), asked for or not.
+    fn on_pong(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
+
+    /// The peer took all that was [backlogged](crate::SendStatus::Backlogged): a good time to send
+    /// more.
+    fn on_drain(&mut self, conn: &mut Conn<'_, Self::State>) {}
+
+    /// The connection is gone: nothing more can be sent to it or will come from it.
+    fn on_close(&mut self, conn: &mut Conn<'_, Self::State>, closed: &Closed<'_>) {}
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed<'a> {
+    /// The peer's close code; [`CloseCode::NO_STATUS`] if its close frame had none,
+    /// [`CloseCode::ABNORMAL`] if there was no close frame. After a violation, the code we sent.
+    pub code: CloseCode,
+    /// The peer's reason, often empty; after a violation, the one we sent.
+    pub reason: &'a str,
+    /// What we saw happen.
+    pub cause: Cause,
+}
+
+impl<'a> Closed<'a> {
+    pub(crate) const fn new(code: CloseCode, reason: &'a str, cause: Cause) -> Self {
+        Self { code, reason, cause }
+    }
+
+    pub(crate) const fn abnormal(cause: Cause) -> Self {
+        Self::new(CloseCode::ABNORMAL, "", cause)
+    }
+}
+
+/// The local cause of a connection's end: what we saw, not what the peer said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The peer began the closing handshake.
+    PeerClosed,
+    /// We began the closing handshake, and the peer answered.
+    LocalClosed,
+    /// The peer ended the transport without a close frame.
+    Disconnected,
+    /// The transport failed: a reset, or a network that is gone.
+    Reset,
+    /// A deadline passed: the peer did not answer our close frame in time.
+    TimedOut,
+    /// The peer broke RFC 6455.
+    ProtocolError(Violation),
+    /// The peer passed a limit of [`Config`](crate::Config).
+    Limit(Violation),
+    /// The server stops.
+    Shutdown,
+}

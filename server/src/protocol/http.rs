@@ -1,0 +1,65 @@
+//! Collecting request heads: in place when one comes whole, in a buffer when it does not.
+
+use crate::address::PeerAddress;
+use quelea_core::http::{HeadError, HeadLimits, HeadScanner};
+
+/// A connection that speaks HTTP/1.1.
+#[derive(Debug)]
+pub(crate) struct HttpConnection {
+    pub(crate) peer: PeerAddress,
+    /// The server is full: the first request is answered with 503.
+    pub(crate) is_excess: bool,
+    head: Vec<u8>,
+    scanner: HeadScanner,
+}
+
+/// A request head, and where in the input the bytes after it begin.
+#[derive(Debug)]
+pub(crate) struct Head<'i> {
+    input: &'i [u8],
+    buffered: Vec<u8>,
+    pub(crate) rest: usize,
+}
+
+impl Head<'_> {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        if self.buffered.is_empty() { &self.input[..self.rest] } else { &self.buffered }
+    }
+}
+
+impl HttpConnection {
+    pub(crate) fn new(peer: PeerAddress, is_excess: bool) -> Self {
+        Self { peer, is_excess, head: Vec::new(), scanner: HeadScanner::default() }
+    }
+
+    /// Whether part of a head came.
+    pub(crate) const fn is_inside_head(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    /// The next head; `None` when all of `input` is kept for it and more has to come.
+    ///
+    /// At most `limits.bytes_max` bytes and one are kept, and none is looked at twice.
+    pub(crate) fn receive<'i>(
+        &mut self,
+        input: &'i [u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<Head<'i>>, HeadError> {
+        if self.head.is_empty() {
+            if let Some(rest) = self.scanner.scan(input, limits)? {
+                self.scanner = HeadScanner::default();
+                return Ok(Some(Head { input, buffered: Vec::new(), rest }));
+            }
+            self.head.extend_from_slice(input);
+            return Ok(None);
+        }
+        let before = self.head.len();
+        let room = (limits.bytes_max + 1).saturating_sub(before);
+        self.head.extend_from_slice(&input[..room.min(input.len())]);
+        let Some(len) = self.scanner.scan(&self.head, limits)? else { return Ok(None) };
+        self.scanner = HeadScanner::default();
+        let mut buffered = std::mem::take(&mut self.head);
+        buffered.truncate(len);
+        Ok(Some(Head { input, buffered, rest: len - before }))
+    }
+}

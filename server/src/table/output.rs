@@ -1,0 +1,214 @@
+//! From what a connection writes to what the driver sends: the arena of the tick for peers that
+//! keep up, an outbox for those that do not.
+
+use super::{Ending, Slot, Stage, Table};
+use crate::parts::{
+    arena::{Arena, PieceId},
+    outbox::Outbox,
+    slots::SlotId,
+};
+
+/// What the arena keeps for the next tick, however much an earlier one wrote.
+const ARENA_BYTES_KEPT: usize = 64 << 10;
+
+/// Where a connection's output stands.
+///
+/// idle -> (written to) in the arena -> sent -> idle; or -> short send -> blocked, with an outbox ->
+/// writable -> dirty -> sent -> idle. There is an outbox only while it is dirty or blocked.
+#[derive(Debug)]
+pub(super) struct Output {
+    piece: Option<PieceId>,
+    outbox: Option<Box<Outbox>>,
+    blocked: bool,
+    /// It was blocked, and the handler was not told yet that it no longer is.
+    backlogged: bool,
+}
+
+impl Output {
+    pub(super) const fn new() -> Self {
+        Self { piece: None, outbox: None, blocked: false, backlogged: false }
+    }
+
+    /// Whether the peer has to take something before more can be sent.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    #[inline]
+    pub(super) fn queued(&self, arena: &Arena) -> usize {
+        self.piece.map_or(0, |piece| arena.piece(piece).len())
+            + self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Where to append.
+    #[inline]
+    pub(super) fn buffer<'a>(
+        &'a mut self,
+        id: SlotId,
+        arena: &'a mut Arena,
+        dirty: &mut Vec<SlotId>,
+    ) -> &'a mut Vec<u8> {
+        if self.outbox.is_none() {
+            let piece = *self.piece.get_or_insert_with(|| arena.begin(id));
+            if arena.is_last(piece) {
+                return arena.buffer();
+            }
+        }
+        self.outbox_buffer(id, arena, dirty)
+    }
+
+    #[cold]
+    fn outbox_buffer(
+        &mut self,
+        id: SlotId,
+        arena: &mut Arena,
+        dirty: &mut Vec<SlotId>,
+    ) -> &mut Vec<u8> {
+        let outbox = self.outbox.get_or_insert_with(|| {
+            dirty.push(id);
+            Box::default()
+        });
+        let buffer = outbox.buffer();
+        if let Some(piece) = self.piece.take() {
+            buffer.extend_from_slice(arena.piece(piece));
+            arena.remove(piece);
+        }
+        buffer
+    }
+
+    fn send_short(&mut self, sent: usize, arena: &mut Arena) {
+        (self.blocked, self.backlogged) = (true, true);
+        let outbox = self.outbox.get_or_insert_default();
+        match self.piece.take() {
+            Some(piece) => {
+                outbox.buffer().extend_from_slice(&arena.piece(piece)[sent..]);
+                arena.remove(piece);
+            }
+            None => outbox.advance(sent),
+        }
+    }
+}
+
+impl Table {
+    /// Bytes that this tick has to send from the arena.
+    pub(crate) const fn output_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// All that is to be sent, one piece a connection.
+    pub(crate) fn sends(&self) -> impl Iterator<Item = (SlotId, &[u8])> {
+        let outboxes = self.dirty.iter().filter_map(|&id| {
+            let outbox = self.slots.get(id)?.output.outbox.as_ref()?;
+            Some((id, outbox.unsent()))
+        });
+        self.arena.pieces().chain(outboxes)
+    }
+
+    /// The driver could send only so much of a piece.
+    pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.output.send_short(sent, &mut self.arena);
+        if let Stage::WebSocket(connection) = &mut slot.stage {
+            connection.hold_pongs(true);
+        }
+    }
+
+    /// All short sends are told: the rest was sent.
+    pub(crate) fn finish_sends(&mut self) {
+        for owner in self.arena.clear() {
+            if let Some(slot) = self.slots.get_mut(owner) {
+                slot.output.piece = None;
+            }
+        }
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            self.finish_outbox(id);
+        }
+        self.dirty = dirty;
+    }
+
+    fn finish_outbox(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(id).filter(|slot| !slot.output.blocked) else { return };
+        slot.output.outbox = None;
+        let was_backlogged = std::mem::take(&mut slot.output.backlogged);
+        match &mut slot.stage {
+            Stage::Ending(_) => self.ending.push(id),
+            _ if !was_backlogged => {}
+            Stage::Http(_) => self.drained.push(id),
+            Stage::WebSocket(connection) => {
+                connection.hold_pongs(false);
+                let mut pong = Vec::new();
+                connection.flush_pong(&mut self.context, &mut pong);
+                if !pong.is_empty() {
+                    slot.output.buffer(id, &mut self.arena, &mut self.dirty).extend(pong);
+                }
+                self.drained.push(id);
+            }
+        }
+    }
+
+    /// The peer took something: what waits for it goes out with the next sends.
+    pub(crate) fn handle_writable(&mut self, id: SlotId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && std::mem::take(&mut slot.output.blocked)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    /// A connection whose backlog is gone.
+    pub(crate) fn next_drained(&mut self) -> Option<SlotId> {
+        self.drained.pop()
+    }
+
+    /// Whether to stop or resume reading from a peer, if that is to change.
+    pub(crate) fn next_pause(&mut self, id: SlotId) -> Option<bool> {
+        let mark = self.outbox_bytes_max / 2;
+        let slot = self.slots.get_mut(id)?;
+        let is_slow = slot.output.blocked && slot.output.queued(&self.arena) > mark;
+        let pause = match slot.stage {
+            Stage::Ending(_) => false,
+            _ if slot.paused => slot.output.blocked,
+            _ => is_slow,
+        };
+        (std::mem::replace(&mut slot.paused, pause) != pause).then_some(pause)
+    }
+
+    /// Ends a connection, once all is sent unless it is aborted.
+    pub(crate) fn end(&mut self, id: SlotId, ending: Ending) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.stage = Stage::Ending(ending);
+            self.ending.push(id);
+            self.arm_close(id);
+        }
+    }
+
+    /// A connection that ends, with nothing left to send; to be asked after
+    /// [`Table::finish_sends`].
+    pub(crate) fn next_ending(&mut self) -> Option<(SlotId, Ending)> {
+        while let Some(id) = self.ending.pop() {
+            let Some(Slot { stage: Stage::Ending(ending), output, .. }) = self.slots.get_mut(id)
+            else {
+                continue;
+            };
+            if *ending == Ending::Abort {
+                *output = Output::new();
+                return Some((id, *ending));
+            }
+            if output.outbox.is_none() && output.piece.is_none() {
+                let now = *ending;
+                if now == Ending::Linger {
+                    *ending = Ending::FinSent;
+                }
+                return Some((id, now));
+            }
+        }
+        None
+    }
+
+    /// Gives back what an unusual tick made large.
+    pub(crate) fn trim(&mut self) {
+        self.arena.trim(ARENA_BYTES_KEPT);
+        self.context.trim();
+    }
+}
