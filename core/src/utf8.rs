@@ -1,45 +1,209 @@
-//! Streaming UTF-8 validation (RFC 6455, section 8.1).
-/// The bytes are not UTF-8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+//! UTF-8 validation (RFC 6455, section 8.1; RFC 3629), whole and in pieces.
+
+use std::fmt;
+
+/// The bytes are not UTF-8, or stop inside a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUtf8;
+
+impl fmt::Display for InvalidUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not valid UTF-8")
+    }
+}
+
+impl std::error::Error for InvalidUtf8 {}
+
 /// Checks a whole text.
 ///
 /// # Errors
 /// The bytes are not UTF-8.
+#[inline]
 pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
-    std::str::from_utf8(bytes).map_err(|_| InvalidUtf8)
+    simdutf8::basic::from_utf8(bytes).map_err(|_| InvalidUtf8)
 }
+
 /// Validates a text that comes in chunks, cut anywhere.
-#[derive(Debug, Default, Clone)]
+///
+/// ```
+/// use quelea_core::utf8::Stream;
+/// let (mut stream, mut text) = (Stream::default(), String::new());
+/// stream.push(b"caf\xc3", &mut text)?;
+/// stream.push(b"\xa9", &mut text)?;
+/// stream.finish()?;
+/// assert_eq!(text, "café");
+/// # Ok::<(), quelea_core::utf8::InvalidUtf8>(())
+/// ```
+#[derive(Clone, Debug, Default)]
 pub struct Stream {
-    carry: [u8; 4],
-    len: u8,
+    /// The start of a character whose rest has not come.
+    begun: [u8; 3],
+    begun_len: u8,
 }
+
 impl Stream {
-    /// Appends a chunk to `text`, less an incomplete character at its end.
+    /// Appends a chunk to `text`, but for an incomplete character at its end, which is kept.
     ///
     /// # Errors
-    /// A byte that no continuation can make valid.
+    /// The text can no longer become valid: noticed at the first such byte, however it is cut.
     pub fn push(&mut self, chunk: &[u8], text: &mut String) -> Result<(), InvalidUtf8> {
-        for &b in chunk {
-            self.carry[self.len as usize] = b;
-            self.len += 1;
-            match std::str::from_utf8(&self.carry[..self.len as usize]) {
-                Ok(s) => {
-                    text.push_str(s);
-                    self.len = 0;
-                }
-                Err(e) if e.error_len().is_none() => {}
-                Err(_) => return Err(InvalidUtf8),
-            }
-        }
-        Ok(())
+        let chunk = self.complete(chunk, text)?;
+        let (whole, begun) = chunk.split_at(incomplete_from(chunk));
+        text.push_str(validate(whole)?);
+        self.begin(begun)
     }
+
     /// Ends the text.
     ///
     /// # Errors
     /// The last character is incomplete.
     pub fn finish(&mut self) -> Result<(), InvalidUtf8> {
-        if self.len > 0 { Err(InvalidUtf8) } else { Ok(()) }
+        if std::mem::take(&mut self.begun_len) > 0 { Err(InvalidUtf8) } else { Ok(()) }
+    }
+
+    /// Moves bytes from the chunk to the character that was begun, until it is complete.
+    fn complete<'c>(
+        &mut self,
+        mut chunk: &'c [u8],
+        text: &mut String,
+    ) -> Result<&'c [u8], InvalidUtf8> {
+        while self.begun_len > 0
+            && let Some((&byte, rest)) = chunk.split_first()
+        {
+            let len = usize::from(self.begun_len);
+            let mut character = [0; 4];
+            character[..len].copy_from_slice(&self.begun[..len]);
+            character[len] = byte;
+            self.begun_len = 0;
+            match std::str::from_utf8(&character[..=len]) {
+                Ok(complete) => text.push_str(complete),
+                Err(_) => self.begin(&character[..=len])?,
+            }
+            chunk = rest;
+        }
+        Ok(chunk)
+    }
+
+    /// Keeps the start of a character, if it can become one.
+    fn begin(&mut self, start: &[u8]) -> Result<(), InvalidUtf8> {
+        match std::str::from_utf8(start) {
+            Err(error) if error.error_len().is_none() && error.valid_up_to() == 0 => {
+                self.begun[..start.len()].copy_from_slice(start);
+                self.begun_len = start.len() as u8;
+                Ok(())
+            }
+            Ok("") => Ok(()),
+            _ => Err(InvalidUtf8),
+        }
+    }
+}
+
+/// Where the incomplete character at the end begins; the length if there is none.
+fn incomplete_from(bytes: &[u8]) -> usize {
+    let last = bytes.len().saturating_sub(3)..bytes.len();
+    let is_incomplete = |at: &usize| {
+        let len = match bytes[*at] {
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xff => 4,
+            _ => 1,
+        };
+        at + len > bytes.len()
+    };
+    last.into_iter().find(is_incomplete).unwrap_or(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// At which byte a text can no longer become valid.
+    fn oracle(bytes: &[u8]) -> Option<usize> {
+        (1..=bytes.len()).find(|&len| {
+            std::str::from_utf8(&bytes[..len]).is_err_and(|error| error.error_len().is_some())
+        })
+    }
+
+    fn push_bytewise(bytes: &[u8]) -> (Option<usize>, String, Stream) {
+        let (mut stream, mut text) = (Stream::default(), String::new());
+        for (index, byte) in bytes.iter().enumerate() {
+            if stream.push(&[*byte], &mut text).is_err() {
+                return (Some(index + 1), text, stream);
+            }
+        }
+        (None, text, stream)
+    }
+
+    #[test]
+    fn a_wrong_byte_is_noticed_as_soon_as_it_comes() {
+        for (bytes, at) in [
+            (&b"\x80"[..], 1),
+            (b"\xc0", 1),
+            (b"\xc1", 1),
+            (b"\xf5", 1),
+            (b"\xff", 1),
+            (b"\xc2A", 2),
+            (b"\xe0\x80", 2),
+            (b"\xed\xa0", 2),
+            (b"\xf0\x80", 2),
+            (b"\xf4\x90", 2),
+            (b"\xe2\x82A", 3),
+            (b"\xf0\x9f\x98A", 4),
+        ] {
+            assert_eq!(oracle(bytes), Some(at));
+            assert_eq!(push_bytewise(bytes).0, Some(at), "{bytes:x?}");
+            let whole = [b"long enough for the bulk of it to be checked at once", bytes].concat();
+            assert!(Stream::default().push(&whole, &mut String::new()).is_err(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_ends_inside_a_character_is_invalid() {
+        let mut stream = Stream::default();
+        stream.push(b"\xf0\x9f\x98", &mut String::new()).unwrap();
+        assert_eq!(stream.finish(), Err(InvalidUtf8));
+        assert_eq!(stream.finish(), Ok(()));
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            6 => any::<char>().prop_map(|c| c.to_string().into_bytes()),
+            3 => "[ -~]{0,40}".prop_map(String::into_bytes),
+            1 => prop::collection::vec(any::<u8>(), 0..3),
+        ];
+        prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_cutting_is_as_valid_as_the_whole(
+            bytes in bytes(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let (mut stream, mut text) = (Stream::default(), String::new());
+            let mut failed_in = None;
+            for cut in cuts.windows(2) {
+                if stream.push(&bytes[cut[0]..cut[1]], &mut text).is_err() {
+                    failed_in = Some(cut[0] + 1..=cut[1]);
+                    break;
+                }
+            }
+            match (oracle(&bytes), failed_in) {
+                (Some(at), Some(chunk)) => prop_assert!(chunk.contains(&at)),
+                (None, None) => match std::str::from_utf8(&bytes) {
+                    Ok(expected) => {
+                        prop_assert_eq!(text, expected);
+                        prop_assert_eq!(stream.finish(), Ok(()));
+                    }
+                    Err(_) => prop_assert_eq!(stream.finish(), Err(InvalidUtf8)),
+                },
+                (expected, actual) => prop_assert!(false, "{:?} {:?}", expected, actual),
+            }
+            prop_assert_eq!(push_bytewise(&bytes).0, oracle(&bytes));
+            prop_assert_eq!(validate(&bytes).ok(), std::str::from_utf8(&bytes).ok());
+        }
     }
 }
