@@ -1,7 +1,7 @@
 //! Finding the end of a head that arrives in pieces.
 
 use super::{HeadError, fields::FIELDS_MAX, is_token};
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// What a head may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ impl HeadScanner {
             && within.first().is_some_and(|first| *first != b'\r')
             && let Some(end) = memmem::find(within, b"\r\n\r\n")
         {
+            let lines = memchr_iter(b'\n', &within[..end + 2]).count();
+            check_line_count(lines, limits)?;
             return Ok(Some(end + 4));
         }
         if let Some(end) = self.scan_lines(within, limits)? {
@@ -86,9 +88,7 @@ impl HeadScanner {
                 _ => check_field_line(line)?,
             }
             self.lines += 1;
-            if usize::from(self.lines) > limits.fields_max.min(FIELDS_MAX) + 1 {
-                return Err(HeadError::TooManyFields);
-            }
+            check_line_count(usize::from(self.lines), limits)?;
         }
         self.seen = bytes.len() as u32;
         // What is no HTTP at all, such as a TLS handshake, need not be waited for.
@@ -99,6 +99,12 @@ impl HeadScanner {
             _ => Ok(None),
         }
     }
+}
+
+/// The first line is no field.
+fn check_line_count(lines: usize, limits: &HeadLimits) -> Result<(), HeadError> {
+    let is_over = lines > limits.fields_max.min(FIELDS_MAX) + 1;
+    if is_over { Err(HeadError::TooManyFields) } else { Ok(()) }
 }
 
 fn check_request_line(line: &[u8]) -> Result<(), HeadError> {
@@ -121,6 +127,7 @@ fn check_line_end(line: &[u8]) -> Result<(), HeadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Fields, Request};
     use proptest::prelude::*;
 
     const HEAD: &[u8] = b"GET /chat HTTP/1.1\r\nHost: example.com\r\nX: y\r\n\r\n";
@@ -175,14 +182,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_head_that_comes_whole_is_held_to_the_limits_as_well() {
+        let limits = HeadLimits { bytes_max: 60, fields_max: 2 };
+        let scan = |head: &str| HeadScanner::default().scan(head.as_bytes(), &limits);
+        assert_eq!(scan("GET / HTTP/1.1\r\nA:1\r\nB:2\r\n\r\n"), Ok(Some(28)));
+        let many = scan("GET / HTTP/1.1\r\nA:1\r\nB:2\r\nC:3\r\n\r\n");
+        assert_eq!(many, Err(HeadError::TooManyFields));
+        let long = format!("GET / HTTP/1.1\r\nA:{}\r\n\r\n", "1".repeat(60));
+        assert_eq!(scan(&long), Err(HeadError::TooLong));
+    }
+
     proptest! {
         #[test]
         fn any_cutting_of_the_same_bytes_gives_the_same_end(
             lines in prop::collection::vec("[ -~]{0,12}", 0..6),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         ) {
-            let bytes = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
-            let limits = HeadLimits { bytes_max: 60, fields_max: 4 };
+            let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", lines.join("\r\n"));
+            let limits = HeadLimits { bytes_max: 80, fields_max: 4 };
             let expected = scan_bytewise(bytes.as_bytes(), &limits).1;
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
             cuts.push(bytes.len());
@@ -195,9 +213,13 @@ mod tests {
                     break;
                 }
             }
-            // A head that comes whole has its lines checked when it is parsed.
-            if expected.is_ok() || result.is_err() {
+            if expected.is_ok() {
                 prop_assert_eq!(result, expected);
+            } else {
+                // A head that comes whole has its lines checked when it is parsed.
+                let is_refused = result.is_err()
+                    || Request::parse(bytes.as_bytes(), &mut Fields::new()).is_err();
+                prop_assert!(is_refused);
             }
         }
     }

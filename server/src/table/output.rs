@@ -104,6 +104,11 @@ impl Table {
         self.arena.pieces().chain(outboxes)
     }
 
+    /// Whether something is to be done as soon as the sends are, without waiting for more.
+    pub(crate) const fn has_work_after_sends(&self) -> bool {
+        !self.ending.is_empty() || !self.dirty.is_empty()
+    }
+
     /// The driver could send only so much of a piece.
     pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };

@@ -192,13 +192,16 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         for id in self.connections.table.ids() {
             match self.connections.table.stage(id) {
                 Some(Stage::WebSocket(_)) => self.connections.table.shut_down(id),
-                Some(Stage::Http(_)) => self.connections.table.end(id, Ending::Linger),
+                Some(Stage::Http(_)) => self.connections.table.end(id, Ending::Clean),
                 _ => {}
             }
         }
     }
 
     fn wait_until(&self) -> Option<Instant> {
+        if self.connections.table.has_work_after_sends() {
+            return Some(self.driver.now());
+        }
         let quiet = (!self.trimmed).then(|| self.driver.now() + QUIET);
         let deadline = self.connections.table.next_deadline();
         deadline.into_iter().chain(quiet).chain(self.stop_at).min()
