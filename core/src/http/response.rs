@@ -89,16 +89,21 @@ pub fn write_response<'f>(
 ) -> Result<(), FieldError> {
     let start = out.len();
     write_start(out, status);
+    let mut has_upgrade = false;
     for (name, value) in fields {
         if let Err(error) = check_field(name, value, RESERVED) {
             out.truncate(start);
             return Err(error);
         }
+        has_upgrade |= name.eq_ignore_ascii_case("Upgrade");
         write_field(out, name, value);
     }
-    if !options.keep_alive {
-        // A refused upgrade is told so as well: the connection is not what was asked for.
-        write_field(out, "Connection", "close");
+    // `Upgrade` is for the next hop only, and has to be named as such (RFC 9110, section 7.8).
+    match (options.keep_alive, has_upgrade) {
+        (true, false) => {}
+        (true, true) => write_field(out, "Connection", "Upgrade"),
+        (false, false) => write_field(out, "Connection", "close"),
+        (false, true) => write_field(out, "Connection", "close, Upgrade"),
     }
     if status.allows_body() {
         write_field(out, "Content-Length", &body.len().to_string());
@@ -154,6 +159,18 @@ mod tests {
         out.clear();
         write_response(&mut out, Status::NO_CONTENT, [], b"page", CLOSE).unwrap();
         assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn rfc9110_7_8_upgrade_is_named_in_connection() {
+        for (keep_alive, connection) in [(true, "Upgrade"), (false, "close, Upgrade")] {
+            let mut out = Vec::new();
+            let options = ResponseOptions { keep_alive, head_only: false };
+            let fields = [("upgrade", "websocket")];
+            write_response(&mut out, Status::UPGRADE_REQUIRED, fields, b"", options).unwrap();
+            let head = String::from_utf8(out).unwrap();
+            assert!(head.contains(&format!("Connection: {connection}\r\n")), "{head}");
+        }
     }
 
     #[test]
