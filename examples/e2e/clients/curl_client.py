@@ -1,0 +1,58 @@
+"""curl against echo and chat: what HTTP alone can see."""
+
+import subprocess
+
+from harness import server
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def curl(url, headers=(), *options):
+    """The status and the head's fields, names in lower case, of one request."""
+    fields = [part for name, value in dict(headers).items() for part in ("-H", f"{name}: {value}")]
+    # An accepted upgrade stays open: curl ends it by its own deadline.
+    command = ["curl", "-sS", "-i", "--http1.1", "--max-time", "1", *options, *fields, url]
+    output = subprocess.run(command, capture_output=True, timeout=10).stdout.decode()
+    head, _, body = output.partition("\r\n\r\n")
+    first, *lines = head.split("\r\n")
+    return int(first.split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
+
+
+def run(checks):
+    with server("echo") as echo:
+        url = f"http://{echo.address}/"
+        with checks.check("curl: a handshake is accepted with the right key"):
+            status, fields, _ = curl(url, UPGRADE)
+            assert (status, fields["sec-websocket-accept"]) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        for name, headers, options, status, field in [
+            ("a plain GET is told to upgrade", {}, [], 426, ("upgrade", "websocket")),
+            (
+                "version 8 is told of version 13",
+                UPGRADE | {"Sec-WebSocket-Version": "8"}, [], 426, ("sec-websocket-version", "13"),
+            ),
+            ("a POST is told of GET", {}, ["-d", "x"], 405, ("allow", "GET, HEAD")),
+            ("a head of 20 KB is too long", {"X": "y" * 20000}, [], 431, ("connection", "close")),
+            ("another origin is refused", UPGRADE | {"Origin": "http://evil.example"}, [], 403, None),
+            ("a bad key is refused", UPGRADE | {"Sec-WebSocket-Key": "short"}, [], 400, None),
+        ]:
+            with checks.check(f"curl: {name}"):
+                got, fields, _ = curl(url, headers, *options)
+                assert got == status, got
+                assert field is None or fields[field[0]] == field[1], fields
+    with server("chat") as chat:
+        for path, status, content_type in [
+            ("/", 200, "text/html; charset=utf-8"),
+            ("/chat.js", 200, "text/javascript; charset=utf-8"),
+            ("/chat.css", 200, "text/css; charset=utf-8"),
+            ("/icon.svg", 200, "image/svg+xml"),
+            ("/missing", 404, "text/plain; charset=utf-8"),
+        ]:
+            with checks.check(f"curl: chat answers {path} with {status}"):
+                got, fields, body = curl(f"http://{chat.address}{path}")
+                assert (got, fields["content-type"]) == (status, content_type), fields
+                assert len(body.encode()) == int(fields["content-length"])

@@ -1,0 +1,67 @@
+"""Starting servers, and counting what was checked."""
+
+import contextlib
+import os
+import pathlib
+import re
+import subprocess
+import threading
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BINARIES = TARGET / "release"
+TOOLS = ROOT / "target/e2e"
+PATIENCE = 20
+
+
+class Server:
+    """A running example; `address` is where it listens."""
+
+    def __init__(self, name, *arguments, listen="127.0.0.1:0", wrapper=()):
+        command = [*wrapper, str(BINARIES / name), "--listen", listen, *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.address = None
+        for line in self.process.stderr:
+            found = re.search(r"listening.*address=(\S+)", line)
+            if found:
+                self.address = found[1]
+                break
+        if self.address is None:
+            raise RuntimeError(f"{name} ended without listening")
+        # Whatever else it logs must not fill the pipe.
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def server(*arguments, **options):
+    running = Server(*arguments, **options)
+    try:
+        yield running
+        if running.process.poll() is not None:
+            raise AssertionError("the server ended by itself")
+    finally:
+        running.stop()
+
+
+class Checks:
+    """Counts checks; one that raises has failed, and the others go on."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+
+    @contextlib.contextmanager
+    def check(self, name):
+        try:
+            yield
+        except Exception:
+            self.failed += 1
+            print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+        else:
+            self.passed += 1
+            print(f"ok      {name}", flush=True)
