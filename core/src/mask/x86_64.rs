@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Payloads from here on are masked with AVX-512, if there is any.
-const AVX512_FROM: usize = 256;
+const AVX512_FROM: usize = 512;
 
 #[inline]
 pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) {
