@@ -216,8 +216,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 }
 
 impl<H: Handler, D> Drop for Worker<H, D> {
-    /// Every open connection has its `on_close`, also when the worker ends before its peers do.
+    /// Every open connection has its `on_close`, also when the worker ends before its peers do;
+    /// but a handler that panics is not called again.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         for id in self.connections.table.ids() {
             if self.connections.table.is_websocket(id) {
                 self.connections.close_abnormally(id, Cause::Shutdown);
