@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { beforeEach, mock, test } from "node:test";
+import { beforeEach, test } from "node:test";
 
 import { Connection, backoffMs, isFinal } from "../web/reconnect.js";
+import * as timers from "./fake-timers.js";
 
 class FakeSocket {
   readyState = 1;
@@ -28,7 +29,7 @@ const socket = () => sockets.at(-1);
 
 function pass(ms) {
   clock += ms;
-  mock.timers.tick(ms);
+  timers.tick(ms);
 }
 
 function drop(code = 1006, reason = "") {
@@ -40,8 +41,7 @@ function welcome() {
 }
 
 beforeEach(() => {
-  mock.timers.reset();
-  mock.timers.enable({ apis: ["setTimeout"] });
+  timers.install();
   clock = 1_000;
   sockets = [];
   states = [];

@@ -13,9 +13,14 @@ export function countChars(text) {
   return count;
 }
 
+// Half a surrogate pair cannot be sent as UTF-8; it becomes U+FFFD. (String.toWellFormed does the
+// same, but not in every browser and Node that is still in use.)
+function wellFormed(text) {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
 function cleanLine(raw, charsMax) {
-  // Half a surrogate pair cannot be sent as UTF-8; it becomes U+FFFD.
-  const line = raw.toWellFormed().trim();
+  const line = wellFormed(raw).trim();
   const fits = line !== "" && countChars(line) <= charsMax;
   return fits && !/\p{Cc}/u.test(line) ? line : null;
 }
@@ -34,7 +39,7 @@ export function cleanRoom(raw) {
 
 /** The text without blank lines around it. Its length is the caller's to check. */
 export function cleanText(raw) {
-  return raw.toWellFormed().trimEnd().replace(/^(\s*\n)+/, "");
+  return wellFormed(raw).trimEnd().replace(/^(\s*\n)+/, "");
 }
 
 /** The address of a room's WebSocket, relative to the page so that a path prefix survives. */
