@@ -18,6 +18,7 @@ CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 # The longest message of section 9 is 16 MiB.
 MAX_MESSAGE = 16 * 1024 * 1024
 PATIENCE = 15 * 60
+START_PATIENCE = 20
 RUN_SUITE = "from autobahntestsuite.wstest import run; run()"
 
 
@@ -25,12 +26,18 @@ def start_echo(binary, arguments):
     """Starts the server; returns its process and its address, from its log."""
     command = [binary, "--listen", "127.0.0.1:0", "--max-message", str(MAX_MESSAGE), *arguments]
     echo = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in echo.stderr:
-        found = re.search(r"listening.*address=(\S+)", line)
-        if found:
-            # Whatever else it logs must not fill the pipe.
-            threading.Thread(target=echo.stderr.read, daemon=True).start()
-            return echo, found[1]
+    late = threading.Timer(START_PATIENCE, echo.kill)
+    late.start()
+    try:
+        for line in echo.stderr:
+            found = re.search(r"listening.*address=(\S+)", line)
+            if found:
+                # Whatever else it logs must not fill the pipe.
+                threading.Thread(target=echo.stderr.read, daemon=True).start()
+                return echo, found[1]
+    finally:
+        late.cancel()
+    echo.wait()
     raise SystemExit(f"{binary} ended without listening")
 
 
@@ -57,8 +64,12 @@ def run_suite(suite, address):
     command = [suite / "root/usr/bin/python2.7", "-c", RUN_SUITE, "-m", "fuzzingclient", "-s", spec_file]
     index = reports / "index.json"
     index.unlink(missing_ok=True)
-    with open(suite / "wstest.log", "w") as log:
-        subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=PATIENCE)
+    log_file = suite / "wstest.log"
+    try:
+        with open(log_file, "w") as log:
+            subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=PATIENCE)
+    except subprocess.SubprocessError as error:
+        raise SystemExit(f"{log_file.read_text()[-2000:]}\nthe suite did not end well: {error}") from error
     results = json.loads(index.read_text())["quelea"]
     return {case: [result["behavior"], result["behaviorClose"]] for case, result in results.items()}
 
