@@ -68,6 +68,11 @@ class Tab:
         self.until(f"people {names}", are_here)
 
 
+def errors(driver):
+    """What the consoles of all tabs have told since the last call."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
 def run(checks):
     chat = Server("chat")
     address = chat.address
@@ -97,8 +102,7 @@ def run(checks):
                 carl.people("Carl")
                 assert carl.texts("text") == []
             with checks.check("Chromium: no error in the console"):
-                errors = [e for e in driver.get_log("browser") if e["level"] == "SEVERE"]
-                assert errors == [], errors
+                assert errors(driver) == []
             with checks.check("Chromium: tabs come back by themselves when the server does"):
                 chat.stop()
                 for tab in (ada, bob):
@@ -109,6 +113,9 @@ def run(checks):
                     tab.people("Ada", "Bob")
                 ada.say("Back again")
                 bob.sees("Back again")
+            with checks.check("Chromium: the console tells of lost connections alone"):
+                others = [error for error in errors(driver) if "WebSocket connection to" not in error]
+                assert others == [], others
             with checks.check("Chromium: a name that is too long is refused, and said so"):
                 driver.switch_to.new_window("tab")
                 driver.get(f"http://{address}/?room=nest&name={'x' * 40}")

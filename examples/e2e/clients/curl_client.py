@@ -44,6 +44,10 @@ def run(checks):
                 got, fields, _ = curl(url, headers, *options)
                 assert got == status, got
                 assert field is None or fields[field[0]] == field[1], fields
+    with server("echo", "--origin", "any") as echo:
+        with checks.check("curl: another origin is let in when any may come"):
+            status, _, _ = curl(f"http://{echo.address}/", UPGRADE | {"Origin": "http://evil.example"})
+            assert status == 101, status
     with server("chat") as chat:
         for path, status, content_type in [
             ("/", 200, "text/html; charset=utf-8"),

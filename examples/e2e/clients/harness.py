@@ -22,13 +22,17 @@ class Server:
         command = [*wrapper, str(BINARIES / name), "--listen", listen, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address = None
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
         for line in self.process.stderr:
             found = re.search(r"listening.*address=(\S+)", line)
             if found:
                 self.address = found[1]
                 break
+        late.cancel()
         if self.address is None:
-            raise RuntimeError(f"{name} ended without listening")
+            self.stop()
+            raise RuntimeError(f"{name} did not listen")
         # Whatever else it logs must not fill the pipe.
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 

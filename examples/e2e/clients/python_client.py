@@ -29,6 +29,13 @@ async def pings_are_answered(ws):
         await (await ws.ping(payload))
 
 
+async def subprotocols_that_echo_does_not_know_are_left_out(address):
+    async with connect(f"ws://{address}/", subprotocols=["chat", "other"]) as ws:
+        assert ws.subprotocol is None
+        await ws.send("still")
+        assert await ws.recv() == "still"
+
+
 async def the_clients_close_is_answered(ws):
     await ws.close(4001, "enough")
     assert (ws.close_code, ws.protocol.close_rcvd.code) == (4001, 4001)
@@ -74,8 +81,9 @@ def run(checks):
         for check in CHECKS:
             with checks.check(f"Python websockets: {check.__name__}"):
                 asyncio.run(each(check, connect(f"ws://{echo.address}/", max_size=None)))
-        with checks.check("Python websockets: a_hundred_connections_at_once"):
-            asyncio.run(asyncio.wait_for(a_hundred_connections_at_once(echo.address), PATIENCE))
+        for check in [subprotocols_that_echo_does_not_know_are_left_out, a_hundred_connections_at_once]:
+            with checks.check(f"Python websockets: {check.__name__}"):
+                asyncio.run(asyncio.wait_for(check(echo.address), PATIENCE))
     with server("echo", listen="[::1]:0") as echo:
         with checks.check("Python websockets: echo over IPv6"):
             asyncio.run(each(echo_comes_back, connect(f"ws://{echo.address}/", max_size=None)))
