@@ -1,6 +1,7 @@
 """Chromium on the chat page: two people talk, reload, and survive a restart of the server."""
 
 import contextlib
+import shutil
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -15,15 +16,19 @@ from harness import PATIENCE, Server
 @contextlib.contextmanager
 def browser():
     options = Options()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = shutil.which("chromium")
     for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         yield driver
     finally:
         driver.quit()
+
+
+HELLO_BOB = ("Ada", "Hello Bob")
+HELLO_ADA = ("Bob", "Hello Ada \u00fc")
 
 
 class Tab:
@@ -57,8 +62,19 @@ class Tab:
         field = self.driver.find_element(By.CSS_SELECTOR, "[data-testid=composer] textarea")
         field.send_keys(text, Keys.ENTER)
 
-    def sees(self, *texts):
-        self.until(f"messages {texts}", lambda: set(texts) <= set(self.texts("text")))
+    def say_by_the_button(self, text):
+        self.driver.switch_to.window(self.window)
+        self.driver.find_element(By.CSS_SELECTOR, "[data-testid=composer] textarea").send_keys(text)
+        self.all("send")[0].click()
+
+    def sees(self, *messages):
+        """Waits until these messages, (author, text), are all that is in the log, in this order."""
+        script = (
+            "return [...document.querySelectorAll('[data-testid=messages] [data-testid=message]')].map(message =>"
+            " ['author', 'text'].map(part => message.querySelector(`[data-testid=${part}]`).textContent))"
+        )
+        wanted = [list(message) for message in messages]
+        self.until(f"messages {messages}", lambda: self.driver.execute_script(script) == wanted)
 
     def people(self, *names):
         def are_here():
@@ -84,16 +100,18 @@ def run(checks):
                 for tab in (ada, bob):
                     tab.is_open()
                     tab.people("Ada", "Bob")
+                ada.until("that Bob came", lambda: "Bob joined" in ada.texts("system"))
             with checks.check("Chromium: each sees the other's message"):
                 ada.say("Hello Bob")
-                bob.sees("Hello Bob")
-                bob.say("Hello Ada \u00fc")
-                ada.sees("Hello Bob", "Hello Ada \u00fc")
+                bob.sees(HELLO_BOB)
+                bob.say_by_the_button("Hello Ada \u00fc")
+                for tab in (ada, bob):
+                    tab.sees(HELLO_BOB, HELLO_ADA)
             with checks.check("Chromium: a reload comes back, with the history"):
                 driver.switch_to.window(ada.window)
                 driver.refresh()
                 ada.is_open()
-                ada.sees("Hello Bob", "Hello Ada \u00fc")
+                ada.sees(HELLO_BOB, HELLO_ADA)
                 ada.people("Ada", "Bob")
                 bob.people("Ada", "Bob")
             with checks.check("Chromium: another room hears nothing"):
@@ -112,9 +130,11 @@ def run(checks):
                     tab.is_open()
                     tab.people("Ada", "Bob")
                 ada.say("Back again")
-                bob.sees("Back again")
-            with checks.check("Chromium: the console tells of lost connections alone"):
-                others = [error for error in errors(driver) if "WebSocket connection to" not in error]
+                bob.sees(HELLO_BOB, HELLO_ADA, ("Ada", "Back again"))
+                bob.say("Me too")
+                ada.sees(HELLO_BOB, HELLO_ADA, ("Ada", "Back again"), ("Bob", "Me too"))
+            with checks.check("Chromium: no error in the console but refused connections meanwhile"):
+                others = [error for error in errors(driver) if "net::ERR_CONNECTION_REFUSED" not in error]
                 assert others == [], others
             with checks.check("Chromium: a name that is too long is refused, and said so"):
                 driver.switch_to.new_window("tab")

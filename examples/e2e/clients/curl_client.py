@@ -1,8 +1,11 @@
 """curl against echo and chat: what HTTP alone can see."""
 
 import subprocess
+import time
 
-from harness import server
+import pycurl
+
+from harness import PATIENCE, server
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -23,8 +26,46 @@ def curl(url, headers=(), *options):
     return int(first.split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}, body
 
 
+def receive(connection):
+    """One whole frame: its bytes and libcurl's flags."""
+    deadline = time.monotonic() + PATIENCE
+    data = b""
+    while time.monotonic() < deadline:
+        try:
+            part, meta = connection.ws_recv(65536)
+        except BlockingIOError:
+            time.sleep(0.01)
+            continue
+        data += part
+        if meta.bytesleft == 0:
+            return data, meta.flags
+    raise TimeoutError("no frame came")
+
+
+def echo_by_libcurl(address):
+    """libcurl speaks ws:// by itself; Debian's may lack it, the one that pycurl brings does not."""
+    connection = pycurl.Curl()
+    try:
+        connection.setopt(pycurl.URL, f"ws://{address}/")
+        connection.setopt(pycurl.CONNECT_ONLY, 2)
+        connection.setopt(pycurl.TIMEOUT, PATIENCE)
+        connection.perform()
+        for message, flag in [
+            (b"text", pycurl.WS_TEXT), (b"\x00\xff", pycurl.WS_BINARY), (b"z" * 40000, pycurl.WS_BINARY),
+        ]:
+            assert connection.ws_send(message, flag) == len(message)
+            assert receive(connection) == (message, flag)
+        connection.ws_close(4001, "enough")
+        data, flags = receive(connection)
+        assert (data[:2], flags) == ((4001).to_bytes(2, "big"), pycurl.WS_CLOSE), (data, flags)
+    finally:
+        connection.close()
+
+
 def run(checks):
     with server("echo") as echo:
+        with checks.check("curl: echo and close over ws://"):
+            echo_by_libcurl(echo.address)
         url = f"http://{echo.address}/"
         with checks.check("curl: a handshake is accepted with the right key"):
             status, fields, _ = curl(url, UPGRADE)

@@ -64,8 +64,16 @@ class Checks:
         try:
             yield
         except Exception:
-            self.failed += 1
-            print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+            self.fail(name)
         else:
             self.passed += 1
             print(f"ok      {name}", flush=True)
+
+    def fail(self, name):
+        """Counts the exception that is being handled."""
+        self.failed += 1
+        print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+
+    @property
+    def total(self):
+        return self.passed + self.failed

@@ -16,5 +16,5 @@ def run(checks):
         outcome, _, name = line.partition(" ")
         with checks.check(f"Node ws: {name}"):
             assert outcome == "ok", line
-    with checks.check("Node ws: the run itself"):
-        assert node.returncode == 0 and len(lines) >= 7, node.stderr
+    # A failed check is a line; this is the script that broke before its end.
+    assert node.returncode == 0, node.stderr

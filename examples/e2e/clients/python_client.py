@@ -1,6 +1,7 @@
 """Python's `websockets` against echo."""
 
 import asyncio
+import contextlib
 import tempfile
 
 import websockets
@@ -36,20 +37,43 @@ async def subprotocols_that_echo_does_not_know_are_left_out(address):
         assert await ws.recv() == "still"
 
 
-async def the_clients_close_is_answered(ws):
-    await ws.close(4001, "enough")
-    assert (ws.close_code, ws.protocol.close_rcvd.code) == (4001, 4001)
+async def a_close_is_answered_with_its_code(address):
+    for code in [1000, 1001, 1011, 3000, 4999]:
+        async with connect(f"ws://{address}/") as ws:
+            await ws.close(code, "enough")
+            assert ws.protocol.close_rcvd.code == code, ws.protocol.close_rcvd
+
+
+async def is_closed_by_the_server(ws, code):
+    try:
+        await ws.recv()
+    except websockets.ConnectionClosed as closed:
+        assert closed.rcvd and closed.rcvd.code == code, closed
+        assert closed.rcvd_then_sent, closed
+        return closed.rcvd.reason
+    raise AssertionError("it was echoed")
 
 
 async def a_long_message_is_closed_with_1009(ws):
     await ws.send(b"z" * (MIB + 1))
-    try:
-        await ws.recv()
-    except websockets.ConnectionClosed as closed:
-        assert closed.rcvd.code == 1009, closed
-        assert closed.rcvd.reason == "message too big", closed
-    else:
-        raise AssertionError("it was echoed")
+    assert await is_closed_by_the_server(ws, 1009) == "message too big"
+
+
+async def a_message_that_grows_too_long_is_closed_with_1009(ws):
+    with contextlib.suppress(websockets.ConnectionClosed):
+        await ws.send([b"z" * MIB, b"z"])
+    await is_closed_by_the_server(ws, 1009)
+
+
+async def text_that_is_not_utf8_is_closed_with_1007(ws):
+    await ws.send(b"caf\xe9", text=True)
+    await is_closed_by_the_server(ws, 1007)
+
+
+async def a_reserved_opcode_is_closed_with_1002(ws):
+    # The library itself does not send what is wrong.
+    ws.transport.write(b"\x83\x80\0\0\0\0")
+    await is_closed_by_the_server(ws, 1002)
 
 
 async def a_hundred_connections_at_once(address):
@@ -67,8 +91,10 @@ CHECKS = [
     echo_comes_back,
     fragments_are_one_message,
     pings_are_answered,
-    the_clients_close_is_answered,
     a_long_message_is_closed_with_1009,
+    a_message_that_grows_too_long_is_closed_with_1009,
+    text_that_is_not_utf8_is_closed_with_1007,
+    a_reserved_opcode_is_closed_with_1002,
 ]
 
 
@@ -81,7 +107,11 @@ def run(checks):
         for check in CHECKS:
             with checks.check(f"Python websockets: {check.__name__}"):
                 asyncio.run(each(check, connect(f"ws://{echo.address}/", max_size=None)))
-        for check in [subprotocols_that_echo_does_not_know_are_left_out, a_hundred_connections_at_once]:
+        for check in [
+            a_close_is_answered_with_its_code,
+            subprotocols_that_echo_does_not_know_are_left_out,
+            a_hundred_connections_at_once,
+        ]:
             with checks.check(f"Python websockets: {check.__name__}"):
                 asyncio.run(asyncio.wait_for(check(echo.address), PATIENCE))
     with server("echo", listen="[::1]:0") as echo:
