@@ -1,6 +1,6 @@
 //! Data structures of a worker. Each knows nothing of the others.
 
 pub(crate) mod arena;
-pub(crate) mod deadlines;
 pub(crate) mod outbox;
 pub(crate) mod slots;
+pub(crate) mod timer;

@@ -63,6 +63,12 @@ impl<T> Slots<T> {
         Ok(SlotId::new(index as u32, generation))
     }
 
+    /// The id of the slot that is in use at an index.
+    pub(crate) fn id_at(&self, index: usize) -> Option<SlotId> {
+        let (generation, _) = self.entries.get(index)?;
+        Some(SlotId::new(index as u32, *generation))
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: SlotId) -> Option<&T> {
         let (generation, value) = self.entries.get(id.index())?;

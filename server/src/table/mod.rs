@@ -10,8 +10,8 @@ use crate::{
     id::ConnId,
     parts::{
         arena::Arena,
-        deadlines::Deadlines,
         slots::{SlotId, Slots},
+        timer::Wheel,
     },
 };
 use quelea_core::{
@@ -51,8 +51,9 @@ pub(crate) struct Table {
     /// Connections whose peers took a backlog at last.
     drained: Vec<SlotId>,
     outbox_bytes_max: usize,
-    handshake_deadlines: Deadlines,
-    close_deadlines: Deadlines,
+    timers: Wheel,
+    handshake_timeout: Duration,
+    close_timeout: Duration,
     now: Instant,
 }
 
@@ -77,8 +78,9 @@ impl Table {
             ending: Vec::new(),
             drained: Vec::new(),
             outbox_bytes_max: options.outbox_bytes_max,
-            handshake_deadlines: Deadlines::new(options.handshake_timeout),
-            close_deadlines: Deadlines::new(options.close_timeout),
+            timers: Wheel::new(options.now),
+            handshake_timeout: options.handshake_timeout,
+            close_timeout: options.close_timeout,
             now: options.now,
         }
     }
@@ -109,7 +111,9 @@ impl Table {
     }
 
     pub(crate) fn remove(&mut self, id: SlotId) {
-        self.slots.remove(id);
+        if self.slots.remove(id).is_some() {
+            self.timers.disarm(id.index());
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<SlotId> {
@@ -125,7 +129,7 @@ impl Table {
     pub(crate) fn upgrade(&mut self, id: SlotId, connection: Connection) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.stage = Stage::WebSocket(connection);
-            slot.deadline = None;
+            self.timers.disarm(id.index());
         }
     }
 

@@ -3,15 +3,12 @@
 use super::output::Output;
 use crate::protocol::http::HttpConnection;
 use quelea_core::Connection;
-use std::time::Instant;
 
 /// All that a worker keeps for a connection, but for the handler's state.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stage: Stage,
     pub(super) output: Output,
-    /// When to give up on the stage; an older entry in the queue of deadlines does not count.
-    pub(super) deadline: Option<Instant>,
     pub(super) closing: Closing,
     pub(super) paused: bool,
 }
@@ -51,6 +48,6 @@ pub(crate) enum Closing {
 
 impl Slot {
     pub(super) const fn new(stage: Stage) -> Self {
-        Self { stage, output: Output::new(), deadline: None, closing: Closing::No, paused: false }
+        Self { stage, output: Output::new(), closing: Closing::No, paused: false }
     }
 }
