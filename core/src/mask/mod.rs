@@ -107,6 +107,23 @@ mod tests {
     }
 
     #[test]
+    fn large_payloads_are_masked_like_the_oracle() {
+        let key = [0x12, 0xfe, 0x00, 0x9a];
+        for len in [4096, 65_535, (1 << 20) + 63] {
+            let bytes: Vec<u8> = (0..len).map(|n: u32| (n * 31 / 7) as u8).collect();
+            for start in [0, 1, 31] {
+                let mut expected = bytes.clone();
+                oracle(&mut expected[start..], key);
+                for implementation in implementations() {
+                    let mut masked = bytes.clone();
+                    implementation.apply(&mut masked[start..], key);
+                    assert!(masked == expected, "{} {start} {len}", implementation.name());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_plain_and_the_baseline_implementation_are_listed() {
         let names: Vec<_> = implementations().iter().map(Implementation::name).collect();
         assert!(names.contains(&"scalar"));
