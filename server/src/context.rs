@@ -76,6 +76,54 @@ impl<'a, S> Conn<'a, S> {
         self.table.close(self.id, code, reason)
     }
 
+    /// Subscribes the connection to a topic: it gets what is
+    /// [published](Conn::publish) there from now on. Whether it was not subscribed before.
+    ///
+    /// Topics need not be made, and are gone with their last subscriber; a connection's
+    /// subscriptions end with it.
+    ///
+    /// ```
+    /// use quelea::{Conn, Handler, Message};
+    ///
+    /// struct Broadcast;
+    ///
+    /// impl Handler for Broadcast {
+    ///     type State = ();
+    ///
+    ///     fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    ///         conn.subscribe("all");
+    ///     }
+    ///
+    ///     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    ///         conn.publish("all", message);
+    ///     }
+    /// }
+    /// ```
+    pub fn subscribe(&mut self, topic: &str) -> bool {
+        self.table.subscribe(self.id, topic)
+    }
+
+    /// Ends a subscription; whether there was one. What was published before still arrives.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.table.unsubscribe(self.id, topic)
+    }
+
+    /// Sends a message to all subscribers of a topic, this connection too if it is one; returns
+    /// how many there are.
+    ///
+    /// It is encoded once, and leaves at the end of the tick together with what else was
+    /// published in it. Each subscriber gets what one connection publishes to one topic in order.
+    /// For one that is too slow, it is dropped beyond
+    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max).
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
+        self.table.publish(topic, message.into(), None)
+    }
+
+    /// [Publishes](Conn::publish) to all subscribers but this connection.
+    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
+        self.table.publish(topic, message.into(), Some(self.id))
+    }
+
     /// Bytes that wait for the peer to take them, those of this tick included.
     pub fn queued(&self) -> usize {
         self.table.queued(self.id)

@@ -93,7 +93,9 @@ def run(checks):
         assert messages * 0.9 < calls["receives"] <= messages, calls
         assert messages * 0.9 < calls["sends"] <= messages, calls
         assert calls["waits"] < messages, calls
-        assert calls["all"] <= calls["receives"] + calls["sends"] + calls["waits"], calls
+        # Memory given back now and then is no call a message.
+        others = calls["all"] - calls["receives"] - calls["sends"] - calls["waits"]
+        assert others < messages / 100, calls
     with checks.check("strace: 16 messages pipelined on one connection"):
         calls = count(pipelined)
         print(f"        {ROUNDS * PIPELINED} messages: {calls}")

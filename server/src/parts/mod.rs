@@ -4,3 +4,4 @@ pub(crate) mod arena;
 pub(crate) mod outbox;
 pub(crate) mod slots;
 pub(crate) mod timer;
+pub(crate) mod topics;

@@ -2,6 +2,8 @@
 
 mod deadlines;
 mod output;
+mod publish;
+mod skips;
 mod slot;
 
 pub(crate) use slot::{Closing, Ending, Stage};
@@ -14,6 +16,7 @@ use crate::{
         timer::Wheel,
     },
 };
+use publish::Fanout;
 use quelea_core::{
     CloseCode, CloseFrame, Connection, Context, Event, Message, Received, Violation,
     connection::SendError,
@@ -51,6 +54,9 @@ pub(crate) struct Table {
     /// Connections whose peers took a backlog at last.
     drained: Vec<SlotId>,
     outbox_bytes_max: usize,
+    fanout: Fanout,
+    /// For what is written behind something that has to be written first.
+    scratch: Vec<u8>,
     timers: Wheel,
     handshake_timeout: Duration,
     close_timeout: Duration,
@@ -78,6 +84,8 @@ impl Table {
             ending: Vec::new(),
             drained: Vec::new(),
             outbox_bytes_max: options.outbox_bytes_max,
+            fanout: Fanout::new(),
+            scratch: Vec::new(),
             timers: Wheel::new(options.now),
             handshake_timeout: options.handshake_timeout,
             close_timeout: options.close_timeout,
@@ -141,6 +149,9 @@ impl Table {
         id: SlotId,
         received: &'r mut Received<'_>,
     ) -> Result<Option<(Event<'r>, bool)>, Violation> {
+        if self.fanout.has_pending_for(id.index()) {
+            return self.poll_event_after_pending(id, received);
+        }
         let Some(slot) = self.slots.get_mut(id) else { return Ok(None) };
         let Slot { stage: Stage::WebSocket(connection), output, .. } = slot else {
             return Ok(None);
@@ -149,6 +160,34 @@ impl Table {
         let event = connection.poll_event(received, &mut self.context, out)?;
         let is_open = connection.is_open();
         Ok(event.map(|event| (event, is_open)))
+    }
+
+    /// The same for a subscriber of something that was published in this tick: only if there is an
+    /// answer, it needs its copy, in front of the answer.
+    fn poll_event_after_pending<'r>(
+        &mut self,
+        id: SlotId,
+        received: &'r mut Received<'_>,
+    ) -> Result<Option<(Event<'r>, bool)>, Violation> {
+        let Some(Stage::WebSocket(connection)) = self.slots.get_mut(id).map(|slot| &mut slot.stage)
+        else {
+            return Ok(None);
+        };
+        let was_open = connection.is_open();
+        let mut answer = std::mem::take(&mut self.scratch);
+        let event = connection.poll_event(received, &mut self.context, &mut answer);
+        let is_open = connection.is_open();
+        if !answer.is_empty() {
+            if was_open {
+                self.deliver_pending(id);
+            }
+            if let Some(out) = self.output(id) {
+                out.extend_from_slice(&answer);
+            }
+            answer.clear();
+        }
+        self.scratch = answer;
+        Ok(event?.map(|event| (event, is_open)))
     }
 
     #[inline]
@@ -205,6 +244,9 @@ impl Table {
         len: usize,
         append: impl FnOnce(&mut Connection, &mut Context, &mut Vec<u8>) -> Result<(), SendError>,
     ) -> SendStatus {
+        if self.fanout.has_pending_for(id.index()) && self.is_open(id) {
+            self.deliver_pending(id);
+        }
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
         let bytes_max = quelea_core::frame::HEADER_BYTES_MAX + len;

@@ -1,7 +1,10 @@
 //! From what a connection writes to what the driver sends: the arena of the tick for peers that
 //! keep up, an outbox for those that do not.
 
-use super::{Ending, Slot, Stage, Table};
+use super::{
+    Ending, Slot, Stage, Table,
+    publish::{Fanout, SharedId},
+};
 use crate::parts::{
     arena::{Arena, PieceId},
     outbox::Outbox,
@@ -19,6 +22,8 @@ const ARENA_BYTES_KEPT: usize = 64 << 10;
 pub(super) struct Output {
     piece: Option<PieceId>,
     outbox: Option<Box<Outbox>>,
+    /// It is sent what a topic has gathered, and nothing else.
+    pub(super) shared: Option<SharedId>,
     blocked: bool,
     /// It was blocked, and the handler was not told yet that it no longer is.
     backlogged: bool,
@@ -26,12 +31,19 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) const fn new() -> Self {
-        Self { piece: None, outbox: None, blocked: false, backlogged: false }
+        Self { piece: None, outbox: None, shared: None, blocked: false, backlogged: false }
     }
 
     /// Whether the peer has to take something before more can be sent.
     pub(super) const fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Whether nothing is to be sent.
+    pub(super) fn is_idle(&self, arena: &Arena) -> bool {
+        self.shared.is_none()
+            && self.outbox.is_none()
+            && self.piece.is_none_or(|piece| arena.piece(piece).is_empty())
     }
 
     #[inline]
@@ -76,15 +88,19 @@ impl Output {
         buffer
     }
 
-    fn send_short(&mut self, sent: usize, arena: &mut Arena) {
+    fn send_short(&mut self, sent: usize, arena: &mut Arena, fanout: &Fanout) {
         (self.blocked, self.backlogged) = (true, true);
         let outbox = self.outbox.get_or_insert_default();
-        match self.piece.take() {
-            Some(piece) => {
-                outbox.buffer().extend_from_slice(&arena.piece(piece)[sent..]);
-                arena.remove(piece);
+        let piece = self.piece.take();
+        match (self.shared.take(), piece) {
+            (Some(shared), _) => {
+                outbox.buffer().extend_from_slice(&fanout.shared_bytes(shared)[sent..]);
             }
-            None => outbox.advance(sent),
+            (None, Some(piece)) => outbox.buffer().extend_from_slice(&arena.piece(piece)[sent..]),
+            (None, None) => outbox.advance(sent),
+        }
+        if let Some(piece) = piece {
+            arena.remove(piece);
         }
     }
 }
@@ -101,7 +117,8 @@ impl Table {
             let outbox = self.slots.get(id)?.output.outbox.as_ref()?;
             Some((id, outbox.unsent()))
         });
-        self.arena.pieces().chain(outboxes)
+        let outboxes = outboxes.filter(|(_, bytes)| !bytes.is_empty());
+        self.arena.pieces().chain(outboxes).chain(self.fanout.sends())
     }
 
     /// Whether something is to be done as soon as the sends are, without waiting for more.
@@ -112,7 +129,7 @@ impl Table {
     /// The driver could send only so much of a piece.
     pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.output.send_short(sent, &mut self.arena);
+        slot.output.send_short(sent, &mut self.arena, &self.fanout);
         if let Stage::WebSocket(connection) = &mut slot.stage {
             connection.hold_pongs(true);
         }
@@ -120,6 +137,7 @@ impl Table {
 
     /// All short sends are told: the rest was sent.
     pub(crate) fn finish_sends(&mut self) {
+        self.fanout.clear(&mut self.slots);
         for owner in self.arena.clear() {
             if let Some(slot) = self.slots.get_mut(owner) {
                 slot.output.piece = None;
@@ -185,6 +203,7 @@ impl Table {
             slot.stage = Stage::Ending(ending);
             self.ending.push(id);
             self.arm_close(id);
+            self.unsubscribe_all(id);
         }
     }
 

@@ -76,6 +76,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     /// Sends what the last tick wrote, waits, and handles what came.
     fn tick(&mut self) -> Result<()> {
+        self.connections.table.settle();
         let until = self.wait_until();
         self.driver.wait(self.connections.table.sends(), until)?;
         self.connections.table.set_now(self.driver.now());

@@ -90,7 +90,7 @@ impl Handler for Chat {
         };
         match serde_json::from_str(text) {
             Ok(FromClient::Message { text }) => self.rooms.say(conn, &seat, text),
-            Ok(FromClient::Typing) => self.rooms.typing(conn, &seat),
+            Ok(FromClient::Typing) => Rooms::typing(conn, &seat),
             Err(error) => {
                 conn.close(MISUSE, &format!("not of {SUBPROTOCOL}: {error}"));
             }

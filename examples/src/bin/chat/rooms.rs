@@ -4,7 +4,7 @@ use crate::{
     Guest,
     protocol::{FromServer, Person, Recalled, Said, TEXT_CHARACTERS_MAX},
 };
-use quelea::{Conn, ConnId};
+use quelea::Conn;
 use std::{
     collections::{HashMap, VecDeque},
     time::{SystemTime, UNIX_EPOCH},
@@ -32,9 +32,8 @@ pub(crate) struct Seat {
 
 #[derive(Default)]
 struct Room {
-    /// By order of arrival; the two lists belong together.
+    /// By order of arrival.
     people: Vec<Person>,
-    members: Vec<ConnId>,
     history: VecDeque<Said>,
     said_count: u64,
 }
@@ -50,9 +49,9 @@ impl Rooms {
         self.people_count += 1;
         let person = Person { id: self.people_count, name };
         let place = self.rooms.entry(room.clone()).or_default();
-        place.tell(conn, &FromServer::Joined(&person));
+        tell(conn, &room, &FromServer::Joined(&person));
         place.people.push(person.clone());
-        place.members.push(conn.id());
+        conn.subscribe(&room);
         let welcome = FromServer::Welcome {
             you: person.id,
             room: &room,
@@ -67,10 +66,8 @@ impl Rooms {
 
     pub(crate) fn leave(&mut self, conn: &mut Conn<'_, Guest>, seat: &Seat) {
         let Some(room) = self.rooms.get_mut(&seat.room) else { return };
-        let Some(place) = room.members.iter().position(|id| *id == conn.id()) else { return };
-        room.members.remove(place);
-        room.people.remove(place);
-        room.tell(conn, &FromServer::Left { id: seat.person.id });
+        room.people.retain(|person| person.id != seat.person.id);
+        tell(conn, &seat.room, &FromServer::Left { id: seat.person.id });
         tracing::info!(
             room = seat.room,
             name = seat.person.name,
@@ -90,43 +87,30 @@ impl Rooms {
         room.said_count += 1;
         let at = unix_milliseconds();
         let said = Said { id: room.said_count, from: seat.person.clone(), text, at };
-        room.tell(conn, &FromServer::Message(&said));
+        tell(conn, &seat.room, &FromServer::Message(&said));
         if room.history.len() == HISTORY_MAX {
             room.history.pop_front();
         }
         room.history.push_back(said);
     }
 
-    pub(crate) fn typing(&mut self, conn: &mut Conn<'_, Guest>, seat: &Seat) {
-        if let Some(room) = self.rooms.get(&seat.room) {
-            room.tell_others(conn, &FromServer::Typing { id: seat.person.id });
-        }
+    pub(crate) fn typing(conn: &mut Conn<'_, Guest>, seat: &Seat) {
+        let typing = FromServer::Typing { id: seat.person.id };
+        conn.publish_to_others(&seat.room, &typing.to_json());
     }
 
     fn forget_empty_rooms(&mut self) {
         if self.rooms.len() > EMPTY_ROOMS_MAX
-            && self.rooms.values().filter(|room| room.members.is_empty()).count() > EMPTY_ROOMS_MAX
+            && self.rooms.values().filter(|room| room.people.is_empty()).count() > EMPTY_ROOMS_MAX
         {
-            self.rooms.retain(|_, room| !room.members.is_empty());
+            self.rooms.retain(|_, room| !room.people.is_empty());
         }
     }
 }
 
-impl Room {
-    fn tell(&self, conn: &mut Conn<'_, Guest>, what: &FromServer<'_>) {
-        let json = what.to_json();
-        for member in &self.members {
-            conn.send_to(*member, &json);
-        }
-    }
-
-    fn tell_others(&self, conn: &mut Conn<'_, Guest>, what: &FromServer<'_>) {
-        let json = what.to_json();
-        let own = conn.id();
-        for member in self.members.iter().filter(|member| **member != own) {
-            conn.send_to(*member, &json);
-        }
-    }
+/// Tells all that are in a room: its topic has its name.
+fn tell(conn: &mut Conn<'_, Guest>, room: &str, what: &FromServer<'_>) {
+    conn.publish(room, &what.to_json());
 }
 
 #[expect(clippy::disallowed_methods, reason = "people want to read the time of day")]

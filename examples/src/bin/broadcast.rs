@@ -1,0 +1,35 @@
+//! Sends every message to everyone.
+//!
+//! `cargo run --release --bin broadcast -- --listen 127.0.0.1:9001`
+
+use clap::Parser;
+use quelea::{Conn, Handler, Message, Server};
+use quelea_examples::logging;
+
+/// A WebSocket server that sends every message to all that are connected, its sender included.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen: HOST:PORT, or unix:PATH.
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    listen: String,
+}
+
+struct Broadcast;
+
+impl Handler for Broadcast {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all");
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.publish("all", message);
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    logging::start();
+    Ok(Server::new(|_worker| Broadcast).listen(&*arguments.listen)?.run()?)
+}

@@ -1,0 +1,249 @@
+//! Who is subscribed to what: names, members, and nothing of what is published.
+
+use super::slots::{SlotId, Slots};
+use slab::Slab;
+use std::collections::HashMap;
+
+/// Names a topic for as long as it has members.
+pub(crate) type TopicId = SlotId;
+
+/// Topics with their members, by slot index; `T` is what the user of it keeps with each topic.
+///
+/// Subscribing and unsubscribing take as long as the slot has topics, however many members those
+/// have. Members lie one after the other, so that a
+/// publish walks memory in order. A topic without members is gone.
+#[derive(Debug)]
+pub(crate) struct Topics<T> {
+    names: HashMap<Box<str>, TopicId>,
+    topics: Slots<Topic<T>>,
+    subscriptions: Slab<Subscription>,
+    /// The first subscription of each slot.
+    first: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Topic<T> {
+    name: Box<str>,
+    members: Vec<Member>,
+    data: T,
+}
+
+/// A slot that is subscribed to a topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    slot: u32,
+    subscription: u32,
+}
+
+impl Member {
+    pub(crate) const fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// One slot in one topic.
+#[derive(Debug)]
+struct Subscription {
+    topic: TopicId,
+    /// Where the member is in the topic.
+    position: u32,
+    /// The next subscription of the slot.
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<T: Default> Topics<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            names: HashMap::new(),
+            topics: Slots::new(),
+            subscriptions: Slab::new(),
+            first: Vec::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<TopicId> {
+        self.names.get(name).copied()
+    }
+
+    /// Adds a slot to a topic; `None` if it is there already, or if there is no room for one more
+    /// topic.
+    pub(crate) fn subscribe(&mut self, slot: usize, name: &str) -> Option<TopicId> {
+        let topic = match self.find(name) {
+            Some(topic) if self.subscription_of(slot, topic).is_some() => return None,
+            Some(topic) => topic,
+            None => {
+                let name = Box::<str>::from(name);
+                let data = T::default();
+                let topic = Topic { name: name.clone(), members: Vec::new(), data };
+                let id = self.topics.insert(topic).ok()?;
+                self.names.insert(name, id);
+                id
+            }
+        };
+        if self.first.len() <= slot {
+            self.first.resize(slot + 1, NONE);
+        }
+        let members = &mut self.topics.get_mut(topic)?.members;
+        let position = members.len() as u32;
+        let next = self.first[slot];
+        let key = self.subscriptions.insert(Subscription { topic, position, next }) as u32;
+        members.push(Member { slot: slot as u32, subscription: key });
+        self.first[slot] = key;
+        Some(topic)
+    }
+
+    /// Takes a slot out of a topic; whether it was there.
+    pub(crate) fn unsubscribe(&mut self, slot: usize, topic: TopicId) -> bool {
+        let mut before = NONE;
+        let mut key = self.first(slot);
+        while let Some(subscription) = self.subscriptions.get(key as usize) {
+            let next = subscription.next;
+            if subscription.topic == topic {
+                match self.subscriptions.get_mut(before as usize) {
+                    Some(before) => before.next = next,
+                    None => self.first[slot] = next,
+                }
+                self.remove(key);
+                return true;
+            }
+            (before, key) = (key, next);
+        }
+        false
+    }
+
+    /// Takes a slot out of all its topics.
+    pub(crate) fn unsubscribe_all(&mut self, slot: usize) {
+        let mut key = self.first(slot);
+        if key == NONE {
+            return;
+        }
+        self.first[slot] = NONE;
+        while key != NONE {
+            key = self.remove(key);
+        }
+    }
+
+    /// The topics of a slot.
+    pub(crate) fn of_slot(&self, slot: usize) -> impl Iterator<Item = TopicId> + '_ {
+        self.keys(slot).map(|key| self.subscriptions[key].topic)
+    }
+
+    pub(crate) fn is_subscribed(&self, slot: usize, topic: TopicId) -> bool {
+        self.subscription_of(slot, topic).is_some()
+    }
+
+    /// The members of a topic, and what is kept with it.
+    pub(crate) fn get(&self, topic: TopicId) -> Option<(&[Member], &T)> {
+        self.topics.get(topic).map(|topic| (&topic.members[..], &topic.data))
+    }
+
+    pub(crate) fn get_mut(&mut self, topic: TopicId) -> Option<(&[Member], &mut T)> {
+        self.topics.get_mut(topic).map(|topic| (&topic.members[..], &mut topic.data))
+    }
+
+    fn first(&self, slot: usize) -> u32 {
+        self.first.get(slot).copied().unwrap_or(NONE)
+    }
+
+    fn keys(&self, slot: usize) -> impl Iterator<Item = usize> + '_ {
+        let index = |key: u32| (key != NONE).then_some(key as usize);
+        std::iter::successors(index(self.first(slot)), move |key| {
+            index(self.subscriptions[*key].next)
+        })
+    }
+
+    fn subscription_of(&self, slot: usize, topic: TopicId) -> Option<usize> {
+        self.keys(slot).find(|key| self.subscriptions[*key].topic == topic)
+    }
+
+    /// Removes a subscription that its slot no longer leads to; returns the slot's next one.
+    fn remove(&mut self, key: u32) -> u32 {
+        let Subscription { topic: id, position, next } = self.subscriptions.remove(key as usize);
+        let Some(topic) = self.topics.get_mut(id) else { return next };
+        topic.members.swap_remove(position as usize);
+        if let Some(moved) = topic.members.get(position as usize) {
+            self.subscriptions[moved.subscription as usize].position = position;
+        }
+        if topic.members.is_empty()
+            && let Some(topic) = self.topics.remove(id)
+        {
+            self.names.remove(&topic.name);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Subscribe(usize, u8),
+        Unsubscribe(usize, u8),
+        Leave(usize),
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        prop_oneof![
+            5 => (0usize..20, 0u8..6).prop_map(|(slot, name)| Operation::Subscribe(slot, name)),
+            3 => (0usize..20, 0u8..6).prop_map(|(slot, name)| Operation::Unsubscribe(slot, name)),
+            1 => (0usize..20).prop_map(Operation::Leave),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_those_of_a_map_of_sets(
+            operations in prop::collection::vec(operation(), 0..300),
+        ) {
+            let mut topics = Topics::<()>::new();
+            let mut oracle: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+            for operation in operations {
+                match operation {
+                    Operation::Subscribe(slot, name) => {
+                        let name = name.to_string();
+                        let is_new = topics.subscribe(slot, &name).is_some();
+                        prop_assert_eq!(is_new, oracle.entry(name).or_default().insert(slot));
+                    }
+                    Operation::Unsubscribe(slot, name) => {
+                        let name = name.to_string();
+                        let was = topics.find(&name).is_some_and(|id| topics.unsubscribe(slot, id));
+                        prop_assert_eq!(was, oracle.entry(name).or_default().remove(&slot));
+                    }
+                    Operation::Leave(slot) => {
+                        topics.unsubscribe_all(slot);
+                        oracle.values_mut().for_each(|members| { members.remove(&slot); });
+                    }
+                }
+                oracle.retain(|_, members| !members.is_empty());
+                prop_assert_eq!(topics.names.len(), oracle.len());
+                prop_assert_eq!(topics.topics.len(), oracle.len());
+                let total: usize = oracle.values().map(BTreeSet::len).sum();
+                prop_assert_eq!(topics.subscriptions.len(), total);
+                for (name, expected) in &oracle {
+                    let id = topics.find(name).unwrap();
+                    let (members, ()) = topics.get(id).unwrap();
+                    let found: BTreeSet<_> = members.iter().map(|member| member.slot()).collect();
+                    prop_assert_eq!(&found, expected);
+                    prop_assert_eq!(members.len(), expected.len());
+                }
+                for slot in 0..20 {
+                    let found: BTreeSet<_> = topics.of_slot(slot).map(|id| {
+                        topics.topics.get(id).unwrap().name.to_string()
+                    }).collect();
+                    let expected: BTreeSet<_> = oracle
+                        .iter()
+                        .filter(|(_, members)| members.contains(&slot))
+                        .map(|(name, _)| name.clone())
+                        .collect();
+                    prop_assert_eq!(found, expected);
+                }
+            }
+        }
+    }
+}
