@@ -17,7 +17,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The longest message a peer may send, in bytes; beyond it, the connection is closed with
-    /// 1009. Default: 1 MiB.
+    /// 1009. Default: 1 MiB. To send such messages as well, see
+    /// [`outbox_bytes_max`](Self::outbox_bytes_max).
     pub message_bytes_max: usize,
     /// The most fragments of one message; beyond it, 1009. Default: 131,072.
     pub fragments_max: u32,
@@ -81,6 +82,12 @@ impl Config {
                 return fail(field, "must be above zero and at most a day".into());
             }
         }
+        if self.head.bytes_max > HEAD_BYTES_MAX {
+            return fail("head.bytes_max", format!("must be at most {HEAD_BYTES_MAX}"));
+        }
+        if self.head.fields_max > HEAD_FIELDS_MAX {
+            return fail("head.fields_max", format!("must be at most {HEAD_FIELDS_MAX}"));
+        }
         if self.outbox_bytes_max < OUTBOX_BYTES_MIN {
             return fail("outbox_bytes_max", format!("must be at least {OUTBOX_BYTES_MIN}"));
         }
@@ -94,6 +101,10 @@ impl Config {
 
 /// The longest timeout: beyond a day, something else is meant.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A head is kept whole until it is complete, for peers that nobody knows yet.
+const HEAD_BYTES_MAX: usize = 1 << 20;
+/// What [`HeadLimits`] can hold.
+const HEAD_FIELDS_MAX: usize = 128;
 /// Room for the longest refusal and a few control frames.
 const OUTBOX_BYTES_MIN: usize = 4 << 10;
 /// Connections beyond the limit that are told so, before the others are left waiting.
@@ -110,10 +121,14 @@ mod tests {
 
     #[test]
     fn an_error_names_the_field_and_says_what_is_allowed() {
+        let head = |bytes_max, fields_max| HeadLimits { bytes_max, fields_max };
         let table = [
             (Config { message_bytes_max: 0, ..Config::default() }, "message_bytes_max"),
             (Config { fragments_max: 0, ..Config::default() }, "fragments_max"),
             (Config { outbox_bytes_max: 10, ..Config::default() }, "outbox_bytes_max"),
+            (Config { head: head(2 << 20, 100), ..Config::default() }, "head.bytes_max"),
+            (Config { head: head(1 << 10, 129), ..Config::default() }, "head.fields_max"),
+            (Config { head: head(1 << 10, 0), ..Config::default() }, "head.fields_max"),
             (Config { connections_max: 0, ..Config::default() }, "connections_max"),
             (Config { connections_max: usize::MAX, ..Config::default() }, "connections_max"),
             (Config { close_timeout: Duration::ZERO, ..Config::default() }, "close_timeout"),
