@@ -36,6 +36,13 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// The longest a closing handshake may take, and what is left to flush. Default: 5 s.
     pub close_timeout: Duration,
+    /// How long a WebSocket may be silent before it is pinged; `None` for never. Default: 30 s,
+    /// below the idle limits of common proxies.
+    pub ping_interval: Option<Duration>,
+    /// How long a pinged peer may stay silent before its connection is ended, with
+    /// [`Cause::TimedOut`](crate::Cause::TimedOut). Anything it sends counts, and so does taking
+    /// some of a backlog. Default: 10 s.
+    pub pong_timeout: Duration,
     /// The most connections of one worker; beyond it, 503 with `Retry-After`. Default: 1,000,000,
     /// which the limit on descriptors undercuts nearly everywhere.
     pub connections_max: usize,
@@ -52,6 +59,8 @@ impl Default for Config {
             origins: OriginPolicy::default(),
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            ping_interval: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
             connections_max: 1_000_000,
         }
     }
@@ -75,9 +84,12 @@ impl Config {
                 return fail(field, "must be at least 1".into());
             }
         }
-        for (field, value) in
-            [("handshake_timeout", self.handshake_timeout), ("close_timeout", self.close_timeout)]
-        {
+        for (field, value) in [
+            ("handshake_timeout", self.handshake_timeout),
+            ("close_timeout", self.close_timeout),
+            ("ping_interval", self.ping_interval.unwrap_or(TIMEOUT_MAX)),
+            ("pong_timeout", self.pong_timeout),
+        ] {
             if value.is_zero() || value > TIMEOUT_MAX {
                 return fail(field, "must be above zero and at most a day".into());
             }
@@ -132,6 +144,8 @@ mod tests {
             (Config { connections_max: 0, ..Config::default() }, "connections_max"),
             (Config { connections_max: usize::MAX, ..Config::default() }, "connections_max"),
             (Config { close_timeout: Duration::ZERO, ..Config::default() }, "close_timeout"),
+            (Config { ping_interval: Some(Duration::ZERO), ..Config::default() }, "ping_interval"),
+            (Config { pong_timeout: Duration::ZERO, ..Config::default() }, "pong_timeout"),
             (Config { handshake_timeout: Duration::MAX, ..Config::default() }, "handshake_timeout"),
         ];
         for (config, field) in table {

@@ -64,7 +64,8 @@ pub trait Handler {
     /// A ping came (RFC 6455, section 5.5.2); it is answered already.
     fn on_ping(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
-    /// A pong came (RFC 6455, section 5.5.3), asked for or not.
+    /// A pong came (RFC 6455, section 5.5.3), asked for or not; also those that answer the pings of
+    /// [`Config::ping_interval`](crate::Config::ping_interval), which are empty.
     fn on_pong(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
     /// The peer took all that was [backlogged](crate::SendStatus::Backlogged): a good time to send
@@ -110,7 +111,7 @@ pub enum Cause {
     Disconnected,
     /// The transport failed: a reset, or a network that is gone.
     Reset,
-    /// A deadline passed: the peer did not answer our close frame in time.
+    /// A deadline passed: the peer did not answer our close frame or our ping in time.
     TimedOut,
     /// The peer broke RFC 6455.
     ProtocolError(Violation),

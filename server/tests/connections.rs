@@ -300,6 +300,66 @@ fn stopping_waits_no_longer_than_its_timeout_for_a_silent_peer() {
     assert!(server.is_silent());
 }
 
+/// Pings after 100 ms.
+fn heartbeat(pong_timeout: Duration) -> Config {
+    Config { ping_interval: Some(SOON), pong_timeout, ..Config::default() }
+}
+
+const SOON: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_silent_peer_is_pinged_and_one_that_stays_silent_is_timed_out() {
+    let server = Running::start_with(heartbeat(SOON), "127.0.0.1:0");
+    let mut raw = server.open();
+    assert_eq!(raw.read_frame(), (PING, Vec::new()));
+    assert!(matches!(raw.stream.read(&mut [0]), Ok(0) | Err(_)));
+    assert_eq!(server.called(), closed(1006, "", Cause::TimedOut));
+}
+
+#[test]
+fn a_peer_that_answers_pings_stays() {
+    let server = Running::start_with(heartbeat(PATIENCE), "127.0.0.1:0");
+    let mut raw = server.open();
+    for _ in 0..5 {
+        assert_eq!(raw.read_frame(), (PING, Vec::new()));
+        raw.send(&frame(PONG, b""));
+        assert_eq!(server.called(), Called::Pong(Vec::new()));
+    }
+}
+
+#[test]
+fn a_peer_that_takes_its_backlog_is_not_timed_out_though_it_sends_nothing() {
+    let config = Config { outbox_bytes_max: 64 << 20, ..heartbeat(5 * SOON) };
+    let server = Running::start_with(config, "127.0.0.1:0");
+    let mut raw = server.open();
+    raw.send(&frame(TEXT, b"send 60000000"));
+    server.called();
+    server.called();
+    // It takes several times its limit of silence for all of it.
+    raw.read_exact(10);
+    for _ in 0..60 {
+        raw.read_exact(1_000_000);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut called = server.called();
+    if called == Called::Drain {
+        raw.send(&frame(TEXT, b"here"));
+        called = server.called();
+    }
+    assert_eq!(called, Called::Text("here".into()));
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_timed_out_though_it_is_not_read_from() {
+    let config = Config { outbox_bytes_max: 64 << 20, ..heartbeat(SOON) };
+    let server = Running::start_with(config, "127.0.0.1:0");
+    let mut raw = server.open();
+    raw.send(&frame(TEXT, b"send 60000000"));
+    server.called();
+    server.called();
+    assert_eq!(server.called(), closed(1006, "", Cause::TimedOut));
+}
+
 #[test]
 fn ipv6_is_served() {
     let server = Running::start_with(Config::default(), "[::1]:0");

@@ -16,9 +16,14 @@ const BUCKETS: usize = 1 << 14;
 /// A deadline in ticks since the wheel was made. It wraps after a year, and the order of two is
 /// right as long as they are less than half of that apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tick(u32);
+pub(crate) struct Tick(u32);
 
 impl Tick {
+    /// The time since an earlier tick, to the tick.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        TICK * self.0.wrapping_sub(earlier.0)
+    }
+
     const fn is_after(self, other: Self) -> bool {
         self.0.wrapping_sub(other.0) as i32 > 0
     }
@@ -35,6 +40,7 @@ pub(crate) struct Wheel {
     /// The tick that is being expired: all before it are done.
     current: Tick,
     current_at: Instant,
+    now: Tick,
     buckets: Box<[Link]>,
     occupied: Bitmap,
     nodes: Vec<Node>,
@@ -70,11 +76,27 @@ impl Wheel {
             start: now,
             current: Tick(0),
             current_at: now,
+            now: Tick(0),
             buckets: vec![NONE; BUCKETS].into_boxed_slice(),
             occupied: Bitmap::new(),
             nodes: Vec::new(),
             passed: NONE,
         }
+    }
+
+    /// The tick of the last [`Wheel::set_now`]: a time in four bytes.
+    #[inline]
+    pub(crate) const fn now(&self) -> Tick {
+        self.now
+    }
+
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = self.tick_of(now);
+    }
+
+    fn tick_of(&self, instant: Instant) -> Tick {
+        let ticks = instant.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
+        Tick(ticks as u32)
     }
 
     /// Arms the timer of a slot, or moves it.
@@ -118,8 +140,7 @@ impl Wheel {
 
     /// Takes a slot whose deadline has passed, and disarms it; to be asked until `None`.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<usize> {
-        let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
-        let now = Tick(ticks as u32);
+        let now = self.tick_of(now);
         while !self.current.is_after(now) {
             let bucket = self.current.bucket();
             while self.buckets[bucket] != NONE {

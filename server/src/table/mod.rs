@@ -6,6 +6,7 @@ mod publish;
 mod skips;
 mod slot;
 
+pub(crate) use deadlines::Heartbeat;
 pub(crate) use slot::{Closing, Ending, Stage};
 
 use crate::{
@@ -58,9 +59,17 @@ pub(crate) struct Table {
     /// For what is written behind something that has to be written first.
     scratch: Vec<u8>,
     timers: Wheel,
-    handshake_timeout: Duration,
-    close_timeout: Duration,
+    timeouts: Timeouts,
     now: Instant,
+}
+
+/// How long each wait may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) handshake: Duration,
+    pub(crate) close: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) pong: Duration,
 }
 
 /// What a table is made with.
@@ -68,8 +77,7 @@ pub(crate) struct TableOptions {
     pub(crate) worker: u8,
     pub(crate) context: Context,
     pub(crate) outbox_bytes_max: usize,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) close_timeout: Duration,
+    pub(crate) timeouts: Timeouts,
     pub(crate) now: Instant,
 }
 
@@ -87,8 +95,7 @@ impl Table {
             fanout: Fanout::new(),
             scratch: Vec::new(),
             timers: Wheel::new(options.now),
-            handshake_timeout: options.handshake_timeout,
-            close_timeout: options.close_timeout,
+            timeouts: options.timeouts,
             now: options.now,
         }
     }
@@ -96,6 +103,7 @@ impl Table {
     /// Starts a tick.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = now;
+        self.timers.set_now(now);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -113,7 +121,7 @@ impl Table {
 
     /// A new connection that has its handshake before it; `None` when all slots are taken.
     pub(crate) fn insert(&mut self, stage: Stage) -> Option<SlotId> {
-        let id = self.slots.insert(Slot::new(stage)).ok()?;
+        let id = self.slots.insert(Slot::new(stage, self.timers.now())).ok()?;
         self.arm_handshake(id);
         Some(id)
     }
@@ -128,6 +136,14 @@ impl Table {
         self.slots.ids().collect()
     }
 
+    /// The stage of a connection that was heard of.
+    #[inline]
+    pub(crate) fn stage_of_heard(&mut self, id: SlotId) -> Option<&mut Stage> {
+        let slot = self.slots.get_mut(id)?;
+        slot.heard = self.timers.now();
+        Some(&mut slot.stage)
+    }
+
     #[inline]
     pub(crate) fn stage(&mut self, id: SlotId) -> Option<&mut Stage> {
         self.slots.get_mut(id).map(|slot| &mut slot.stage)
@@ -137,7 +153,8 @@ impl Table {
     pub(crate) fn upgrade(&mut self, id: SlotId, connection: Connection) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.stage = Stage::WebSocket(connection);
-            self.timers.disarm(id.index());
+            slot.heard = self.timers.now();
+            self.arm_heartbeat(id);
         }
     }
 

@@ -175,6 +175,7 @@ impl Table {
         if let Some(slot) = self.slots.get_mut(id)
             && std::mem::take(&mut slot.output.blocked)
         {
+            slot.heard = self.timers.now();
             self.dirty.push(id);
         }
     }

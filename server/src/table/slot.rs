@@ -1,7 +1,7 @@
 //! One connection of a worker.
 
 use super::output::Output;
-use crate::protocol::http::HttpConnection;
+use crate::{parts::timer::Tick, protocol::http::HttpConnection};
 use quelea_core::Connection;
 
 /// All that a worker keeps for a connection, but for the handler's state.
@@ -9,6 +9,8 @@ use quelea_core::Connection;
 pub(crate) struct Slot {
     pub(crate) stage: Stage,
     pub(super) output: Output,
+    /// When the peer last showed that it is there.
+    pub(super) heard: Tick,
     pub(super) closing: Closing,
     pub(super) paused: bool,
 }
@@ -47,7 +49,7 @@ pub(crate) enum Closing {
 }
 
 impl Slot {
-    pub(super) const fn new(stage: Stage) -> Self {
-        Self { stage, output: Output::new(), closing: Closing::No, paused: false }
+    pub(super) const fn new(stage: Stage, heard: Tick) -> Self {
+        Self { stage, output: Output::new(), heard, closing: Closing::No, paused: false }
     }
 }

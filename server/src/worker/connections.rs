@@ -7,7 +7,7 @@ use crate::{
     handler::{Cause, Closed, Handler},
     parts::slots::SlotId,
     protocol::http::HttpConnection,
-    table::{Closing, Ending, Stage, Table, TableOptions},
+    table::{Closing, Ending, Heartbeat, Stage, Table, TableOptions, Timeouts},
 };
 use quelea_core::{Context, Limits, handshake::OriginPolicy, http::HeadLimits};
 use std::{io, time::Instant};
@@ -35,8 +35,12 @@ impl<H: Handler> Connections<H> {
             // A server masks nothing, so no key is ever drawn from this seed.
             context: Context::new(limits, [0; 32]),
             outbox_bytes_max: config.outbox_bytes_max,
-            handshake_timeout: config.handshake_timeout,
-            close_timeout: config.close_timeout,
+            timeouts: Timeouts {
+                handshake: config.handshake_timeout,
+                close: config.close_timeout,
+                ping_interval: config.ping_interval,
+                pong: config.pong_timeout,
+            },
             now,
         });
         Self {
@@ -67,7 +71,7 @@ impl<H: Handler> Connections<H> {
 
     #[inline]
     pub(super) fn handle_received(&mut self, id: SlotId, bytes: &mut [u8]) {
-        match self.table.stage(id) {
+        match self.table.stage_of_heard(id) {
             Some(Stage::WebSocket(_)) => self.receive_websocket(id, bytes),
             Some(Stage::Http(_)) => self.receive_http(id, bytes),
             Some(Stage::Ending(_)) | None => {}
@@ -102,13 +106,15 @@ impl<H: Handler> Connections<H> {
     pub(super) fn handle_deadlines(&mut self) {
         while let Some(id) = self.table.next_expired() {
             match self.table.stage(id) {
-                Some(Stage::WebSocket(_)) => {
-                    let cause = match self.table.closing(id) {
-                        Closing::Shutdown => Cause::Shutdown,
-                        Closing::Local | Closing::No => Cause::TimedOut,
-                    };
-                    self.close_abnormally(id, cause);
-                }
+                Some(Stage::WebSocket(_)) => match self.table.closing(id) {
+                    Closing::No => {
+                        if self.table.check_heartbeat(id) == Heartbeat::Gone {
+                            self.close_abnormally(id, Cause::TimedOut);
+                        }
+                    }
+                    Closing::Local => self.close_abnormally(id, Cause::TimedOut),
+                    Closing::Shutdown => self.close_abnormally(id, Cause::Shutdown),
+                },
                 Some(Stage::Http(_)) => self.time_out_http(id),
                 Some(Stage::Ending(_)) => self.table.end(id, Ending::Abort),
                 None => {}
