@@ -1,9 +1,7 @@
 //! The server's side (RFC 6455, section 4.2).
 
 use super::{OriginPolicy, accept_key, key::is_key};
-use crate::http::{
-    Body, FieldError, Request, Status, check_field, is_token, list, write_field, write_start,
-};
+use crate::http::{Body, FieldError, Request, Status, check_field, is_token, list, write_field};
 use std::fmt;
 
 /// What [`Upgrade::write_response`] sets itself, or what would change what was agreed on.
@@ -93,10 +91,10 @@ impl<'a> Upgrade<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), FieldError> {
         let start = out.len();
-        write_start(out, Status::SWITCHING_PROTOCOLS);
-        write_field(out, "Upgrade", "websocket");
-        write_field(out, "Connection", "Upgrade");
-        out.extend_from_slice(b"Sec-WebSocket-Accept: ");
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Accept: ",
+        );
         out.extend_from_slice(&accept_key(self.key));
         out.extend_from_slice(b"\r\n");
         let result = self.write_fields(subprotocol, fields, out);

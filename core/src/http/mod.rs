@@ -12,7 +12,7 @@ pub use error::HeadError;
 pub use fields::{FieldError, Fields};
 pub(crate) use fields::{check_field, is_token, list};
 pub use request::{Body, Request};
+pub(crate) use response::write_field;
 pub use response::{Response, ResponseOptions, write_response};
-pub(crate) use response::{write_field, write_start};
 pub use scan::{HeadLimits, HeadScanner};
 pub use status::Status;

@@ -4,6 +4,7 @@ use super::{
     FieldError, HeadError, Status,
     fields::{Fields, check_field, list, values},
 };
+use std::{fmt, io::Write};
 
 /// A response's head (RFC 9112, section 4), borrowed from the bytes it came in.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ pub fn write_response<'f>(
     options: ResponseOptions,
 ) -> Result<(), FieldError> {
     let start = out.len();
-    write_start(out, status);
+    write_text(out, format_args!("HTTP/1.1 {status}\r\n"));
     let mut has_upgrade = false;
     for (name, value) in fields {
         if let Err(error) = check_field(name, value, RESERVED) {
@@ -106,7 +107,7 @@ pub fn write_response<'f>(
         (false, true) => write_field(out, "Connection", "close, Upgrade"),
     }
     if status.allows_body() {
-        write_field(out, "Content-Length", &body.len().to_string());
+        write_text(out, format_args!("Content-Length: {}\r\n", body.len()));
     }
     out.extend_from_slice(b"\r\n");
     if status.allows_body() && !options.head_only {
@@ -115,8 +116,10 @@ pub fn write_response<'f>(
     Ok(())
 }
 
-pub(crate) fn write_start(out: &mut Vec<u8>, status: Status) {
-    out.extend_from_slice(format!("HTTP/1.1 {status}\r\n").as_bytes());
+/// Formats into `out` itself: no string is made for it.
+fn write_text(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // A vector takes all that is written to it.
+    let _ = out.write_fmt(text);
 }
 
 pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
