@@ -1,5 +1,6 @@
 //! Which web pages may connect (RFC 6455, sections 4.2.2 and 10.2).
 
+use crate::http::{is_scheme, split_port};
 use std::{fmt, str::FromStr};
 
 /// Where a web page comes from: scheme, host and port (RFC 6454).
@@ -52,10 +53,12 @@ struct OriginParts<'a> {
 impl<'a> OriginParts<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
-        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         let (host, port) = split_port(authority)?;
-        is_scheme.then_some(Self { scheme, host, port: port.or_else(|| default_port(scheme)) })
+        is_scheme(scheme).then_some(Self {
+            scheme,
+            host,
+            port: port.or_else(|| default_port(scheme)),
+        })
     }
 
     fn is(&self, origin: &Origin) -> bool {
@@ -81,27 +84,6 @@ fn default_port(scheme: &str) -> Option<u16> {
         Some(443)
     } else {
         None
-    }
-}
-
-/// Splits `host[:port]`; `None` if it is anything else.
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let host_end = if authority.starts_with('[') {
-        authority.find(']')? + 1
-    } else {
-        authority.find(':').unwrap_or(authority.len())
-    };
-    let (host, rest) = authority.split_at(host_end);
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=[:]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(is_host) {
-        return None;
-    }
-    match rest.strip_prefix(':') {
-        None if rest.is_empty() => Some((host, None)),
-        Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some((host, Some(port.parse().ok()?)))
-        }
-        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     HeadError,
+    authority::{is_scheme, split_port},
     fields::{Fields, list, values},
 };
 
@@ -19,10 +20,37 @@ use super::{
 #[derive(Debug)]
 pub struct Request<'a> {
     method: &'a str,
-    target: &'a str,
+    target: Target<'a>,
     minor_version: u8,
     body: Body,
     fields: &'a [httparse::Header<'a>],
+}
+
+/// A target, taken apart.
+#[derive(Debug)]
+struct Target<'a> {
+    whole: &'a str,
+    authority: Option<&'a str>,
+    path_and_query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// One of the four forms, whose meaning depends on nothing but the method. What is none of them
+    /// could be taken for one by some and for another by others.
+    fn parse(whole: &'a str, method: &str) -> Option<Self> {
+        let (authority, path_and_query) = if method == "CONNECT" {
+            (Some(whole), "")
+        } else if whole.starts_with('/') || (whole == "*" && method == "OPTIONS") {
+            (None, whole)
+        } else {
+            let (_, rest) = whole.split_once("://").filter(|(scheme, _)| is_scheme(scheme))?;
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), path)
+        };
+        let is_host = authority.is_none_or(|authority| split_port(authority).is_some());
+        let is_valid = is_host && !whole.contains('#');
+        is_valid.then_some(Self { whole, authority, path_and_query })
+    }
 }
 
 /// What follows a request's head.
@@ -52,6 +80,7 @@ impl<'a> Request<'a> {
         };
         check_lines(head)?;
         let fields: &'a [httparse::Header<'a>] = request.headers;
+        let target = Target::parse(target, method).ok_or(HeadError::Malformed)?;
         let request = Self { method, target, minor_version, body: body(fields)?, fields };
         request.check_host()?;
         Ok(request)
@@ -64,28 +93,25 @@ impl<'a> Request<'a> {
 
     /// The target as it was sent: path and query, or a whole URI (RFC 9112, section 3.2).
     pub const fn target(&self) -> &'a str {
-        self.target
+        self.target.whole
     }
 
     /// The path, percent-encoded as it was sent: `/rooms/7`.
     pub fn path(&self) -> &'a str {
-        let path = self.path_and_query();
+        let path = self.target.path_and_query;
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         if path.is_empty() { "/" } else { path }
     }
 
     /// What follows the first `?`, as it was sent.
     pub fn query(&self) -> Option<&'a str> {
-        self.path_and_query().split_once('?').map(|(_, query)| query)
+        self.target.path_and_query.split_once('?').map(|(_, query)| query)
     }
 
     /// The host and port that the request is for: from the target if it is a whole URI, else from
     /// `Host`.
     pub fn host(&self) -> Option<&'a str> {
-        match self.authority_and_path() {
-            Some((authority, _)) => Some(authority),
-            None => self.header("Host"),
-        }
+        self.target.authority.or_else(|| self.header("Host"))
     }
 
     /// Whether the version is 1.1, not 1.0.
@@ -126,18 +152,6 @@ impl<'a> Request<'a> {
             && (self.is_http_1_1() || self.header_has_token("Connection", "keep-alive"))
     }
 
-    fn authority_and_path(&self) -> Option<(&'a str, &'a str)> {
-        if self.target.starts_with('/') {
-            return None;
-        }
-        let (_scheme, rest) = self.target.split_once("://")?;
-        Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
-    }
-
-    fn path_and_query(&self) -> &'a str {
-        self.authority_and_path().map_or(self.target, |(_, path)| path)
-    }
-
     fn check_host(&self) -> Result<(), HeadError> {
         let mut hosts = values(self.fields, "Host");
         match (hosts.next(), hosts.next()) {
@@ -154,9 +168,11 @@ fn check_lines(head: &[u8]) -> Result<(), HeadError> {
     if memchr::memchr_iter(b'\n', head).any(is_bare) { Err(HeadError::Malformed) } else { Ok(()) }
 }
 
-/// `host[:port]`: no user, no path, nothing that could be taken for another host.
-fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte))
+/// A host with a port, with an empty one, or with none; or nothing, which is for targets that have no
+/// host either (RFC 9112, section 3.2).
+fn is_host(value: &[u8]) -> bool {
+    let host = value.strip_suffix(b":").unwrap_or(value);
+    value.is_empty() || std::str::from_utf8(host).is_ok_and(|host| split_port(host).is_some())
 }
 
 fn body(fields: &[httparse::Header<'_>]) -> Result<Body, HeadError> {
@@ -219,8 +235,49 @@ mod tests {
     }
 
     #[test]
+    fn rfc9112_3_2_a_target_of_no_form_is_refused() {
+        for request in [
+            "GET foo",
+            "GET *",
+            "GET a:443",
+            "GET ?x=http://good/y",
+            "GET foo?a://b/c",
+            "GET /a#b",
+            "GET http://a#b",
+            "GET http:///p",
+            "GET http://user@a/p",
+            "GET http://a:b/p",
+            "GET 1x://a/p",
+            "GET ://a/p",
+            "CONNECT /",
+            "CONNECT http://a/",
+            "OPTIONS **",
+        ] {
+            let head = format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(error(&head), Some(HeadError::Malformed), "{request:?}");
+        }
+        for (request, path, host) in [
+            ("OPTIONS *", "*", "a"),
+            ("CONNECT b:443", "/", "b:443"),
+            ("OPTIONS http://b", "/", "b"),
+        ] {
+            parse(&format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n"), |request| {
+                let request = request.unwrap();
+                assert_eq!((request.path(), request.host()), (path, Some(host)));
+            });
+        }
+    }
+
+    #[test]
     fn rfc9112_3_2_a_request_of_1_1_has_exactly_one_valid_host() {
         assert_eq!(error("GET / HTTP/1.0\r\n\r\n"), None);
+        for host in ["", "a", "a:", "a:80", "[::1]:80"] {
+            assert_eq!(error(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), None, "{host:?}");
+        }
+        for host in [":", ":80", "a::", "a:b", "a:80:90", "a:99999", "[", "]", "[::1]a", "::1"] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(error(&head), Some(HeadError::Host), "{host:?}");
+        }
         for head in [
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
