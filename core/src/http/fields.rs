@@ -50,7 +50,7 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
-/// A field that cannot be sent.
+/// A field, or another part of a head, that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FieldError {
@@ -60,6 +60,8 @@ pub enum FieldError {
     Value,
     /// The field is set by the protocol itself.
     Reserved,
+    /// The status is none that ends a request: 200 to 599 (RFC 9110, section 15).
+    Status,
     /// The subprotocol was not offered by the client (RFC 6455, section 4.2.2).
     SubprotocolNotOffered,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for FieldError {
             Self::Name => "a header name must be a token",
             Self::Value => "a header value must not have control characters",
             Self::Reserved => "this header is set by the protocol and cannot be overridden",
+            Self::Status => "the status of a response must be 200 to 599",
             Self::SubprotocolNotOffered => "a subprotocol must be one that the client offered",
         })
     }

@@ -4,6 +4,7 @@ use super::{
     HeadError,
     authority::{is_scheme, split_port},
     fields::{Fields, list, values},
+    scan::check_lines,
 };
 
 /// A request's head (RFC 9112, section 3), borrowed from the bytes it came in.
@@ -160,12 +161,6 @@ impl<'a> Request<'a> {
             _ => Err(HeadError::Host),
         }
     }
-}
-
-/// httparse takes a bare LF for the end of a line; see `scan.rs`.
-fn check_lines(head: &[u8]) -> Result<(), HeadError> {
-    let is_bare = |at: usize| at == 0 || head[at - 1] != b'\r';
-    if memchr::memchr_iter(b'\n', head).any(is_bare) { Err(HeadError::Malformed) } else { Ok(()) }
 }
 
 /// A host with a port, with an empty one, or with none; or nothing, which is for targets that have no

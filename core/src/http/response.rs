@@ -3,6 +3,7 @@
 use super::{
     FieldError, HeadError, Status,
     fields::{Fields, check_field, list, values},
+    scan::check_lines,
 };
 use std::{fmt, io::Write};
 
@@ -27,7 +28,9 @@ impl<'a> Response<'a> {
         match response.parse(bytes)? {
             httparse::Status::Partial => Ok(None),
             httparse::Status::Complete(len) => {
-                let status = Status(response.code.ok_or(HeadError::Malformed)?);
+                check_lines(&bytes[..len])?;
+                let code = response.code.filter(|code| *code >= 100);
+                let status = Status(code.ok_or(HeadError::Malformed)?);
                 Ok(Some((Self { status, fields: response.headers }, len)))
             }
         }
@@ -71,7 +74,8 @@ const RESERVED: &[&str] = &["Content-Length", "Transfer-Encoding", "Connection"]
 /// Appends a response to `out`: status, fields, `Connection`, `Content-Length`, body.
 ///
 /// # Errors
-/// A field that may not be sent; `out` is as it was.
+/// A field that may not be sent, or a status that is not 200 to 599: a 101 is written by
+/// [`Upgrade::write_response`](crate::handshake::Upgrade::write_response) alone. `out` is as it was.
 ///
 /// ```
 /// use quelea_core::http::{ResponseOptions, Status, write_response};
@@ -88,6 +92,9 @@ pub fn write_response<'f>(
     body: &[u8],
     options: ResponseOptions,
 ) -> Result<(), FieldError> {
+    if !(200..=599).contains(&status.0) {
+        return Err(FieldError::Status);
+    }
     let start = out.len();
     write_text(out, format_args!("HTTP/1.1 {status}\r\n"));
     let mut has_upgrade = false;
@@ -150,6 +157,34 @@ mod tests {
                 write_response(&mut out, Status::OK, [("A", "b"), (name, value)], b"", CLOSE);
             assert_eq!(result, Err(error), "{name:?} {value:?}");
             assert_eq!(out, b"before");
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_a_status_that_ends_no_request_is_not_written() {
+        for code in [0, 7, 100, 101, 199, 600, u16::MAX] {
+            let mut out = b"before".to_vec();
+            let result = write_response(&mut out, Status(code), [], b"", CLOSE);
+            assert_eq!((result, &*out), (Err(FieldError::Status), &b"before"[..]), "{code}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_2_2_and_4_odd_responses_are_refused() {
+        for (head, error) in [
+            ("HTTP/1.1 101 x\nA: b\n\n", HeadError::Malformed),
+            ("HTTP/1.1 101 x\r\nA: b\n\r\n", HeadError::Malformed),
+            ("\nHTTP/1.1 101 x\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 101 x\r\nA: b\r\n c\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 101 x\r\nA: b\rc\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 101 x\r\nA : b\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 099 x\r\n\r\n", HeadError::Malformed),
+            ("HTTP/1.1 1010 x\r\n\r\n", HeadError::Malformed),
+            ("HTTP/2.0 101 x\r\n\r\n", HeadError::Version),
+        ] {
+            let mut fields = Fields::new();
+            let result = Response::parse(head.as_bytes(), &mut fields);
+            assert_eq!(result.err(), Some(error), "{head:?}");
         }
     }
 

@@ -124,6 +124,12 @@ fn check_line_end(line: &[u8]) -> Result<(), HeadError> {
     if line.ends_with(b"\r\n") { Ok(()) } else { Err(HeadError::Malformed) }
 }
 
+/// The same for a whole head.
+pub(super) fn check_lines(head: &[u8]) -> Result<(), HeadError> {
+    let is_bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    if memchr_iter(b'\n', head).any(is_bare) { Err(HeadError::Malformed) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
