@@ -1,7 +1,7 @@
 //! The client's side (RFC 6455, section 4.1).
 
 use super::{accept_key, key::key};
-use crate::http::{FieldError, Response, Status, check_field, is_token, write_field};
+use crate::http::{FieldError, Response, Status, check_field, is_token, split_port, write_field};
 use std::fmt;
 
 /// What [`ClientRequest::write`] sets itself.
@@ -58,14 +58,21 @@ impl<'a> ClientRequest<'a> {
     /// Appends the request to `out`.
     ///
     /// # Errors
-    /// A part that would break the head; `out` is as it was.
+    /// A part that would break the head: a host that is none, a target that is no path or has a
+    /// fragment (section 3), a subprotocol that is no token or is there twice (section 4.1, item 10),
+    /// a field that may not be sent. `out` is as it was.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), FieldError> {
-        let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !self.target.starts_with('/') || !is_visible(self.target) || !is_visible(self.host) {
+        let is_visible = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if !self.target.starts_with('/') || !self.target.bytes().all(is_visible) {
             return Err(FieldError::Value);
         }
-        if !self.subprotocols.iter().all(|name| is_token(name.as_bytes())) {
+        if split_port(self.host).is_none() {
             return Err(FieldError::Value);
+        }
+        for (index, name) in self.subprotocols.iter().enumerate() {
+            if !is_token(name.as_bytes()) || self.subprotocols[..index].contains(name) {
+                return Err(FieldError::Value);
+            }
         }
         for (name, value) in self.fields {
             check_field(name, value, RESERVED)?;
@@ -231,7 +238,14 @@ mod tests {
         for request in [
             ClientRequest::new("a\r\nX: y", "/", NONCE),
             ClientRequest::new("a", "/ HTTP/1.1\r\n", NONCE),
+            ClientRequest::new("", "/", NONCE),
+            ClientRequest::new("user@a", "/", NONCE),
+            ClientRequest::new("a/b", "/", NONCE),
+            ClientRequest::new("a:b", "/", NONCE),
+            ClientRequest::new("a", "", NONCE),
             ClientRequest::new("a", "x", NONCE),
+            ClientRequest::new("a", "/x#y", NONCE),
+            ClientRequest::new("a", "/", NONCE).subprotocols(&["a", "b", "a"]),
             ClientRequest::new("a", "/", NONCE).subprotocols(&["a b"]),
             ClientRequest::new("a", "/", NONCE).fields(&[("Host", "b")]),
         ] {
