@@ -189,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn each_call_goes_on_where_the_last_one_ended_however_a_head_is_cut() {
+        let head = [&HEAD[..HEAD.len() - 2], &b"A: b\r\n".repeat(50), b"X-Long: ", &[b'x'; 9000]];
+        let (head, limits) = (head.concat(), HeadLimits::default());
+        for step in [1, 2, 7, 1000] {
+            let mut scanner = HeadScanner::default();
+            for len in (step..=head.len()).step_by(step) {
+                assert_eq!(scanner.scan(&head[..len], &limits), Ok(None));
+                assert_eq!(scanner.seen as usize, len);
+            }
+        }
+    }
+
+    #[test]
     fn a_head_that_comes_whole_is_held_to_the_limits_as_well() {
         let limits = HeadLimits { bytes_max: 60, fields_max: 2 };
         let scan = |head: &str| HeadScanner::default().scan(head.as_bytes(), &limits);
