@@ -148,9 +148,11 @@ impl<'a> Request<'a> {
     }
 
     /// Whether the client may send another request on this connection (RFC 9112, section 9.3).
+    ///
+    /// Never after HTTP/1.0: its clients take a connection for persistent only if the response says
+    /// so (appendix C.2.2), and wait for its end otherwise.
     pub fn is_keep_alive(&self) -> bool {
-        !self.header_has_token("Connection", "close")
-            && (self.is_http_1_1() || self.header_has_token("Connection", "keep-alive"))
+        self.is_http_1_1() && !self.header_has_token("Connection", "close")
     }
 
     fn check_host(&self) -> Result<(), HeadError> {
@@ -357,10 +359,9 @@ mod tests {
     fn rfc9112_9_3_persistence_follows_the_version_and_connection() {
         for (version, connection, keep) in [
             ("1.1", "x", true),
-            ("1.1", "close", false),
+            ("1.1", "x, Close", false),
             ("1.0", "x", false),
-            ("1.0", "keep-alive", true),
-            ("1.0", "keep-alive, close", false),
+            ("1.0", "keep-alive", false),
         ] {
             let head =
                 format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n");
