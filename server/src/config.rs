@@ -41,7 +41,8 @@ pub struct Config {
     pub ping_interval: Option<Duration>,
     /// How long a pinged peer may stay silent before its connection is ended, with
     /// [`Cause::TimedOut`](crate::Cause::TimedOut). Anything it sends counts, and so does taking
-    /// some of a backlog. Default: 10 s.
+    /// some of a backlog. The next ping is not before its end, so it is best shorter than
+    /// [`ping_interval`](Self::ping_interval). Default: 10 s.
     pub pong_timeout: Duration,
     /// The most connections of one worker; beyond it, 503 with `Retry-After`. Default: 1,000,000,
     /// which the limit on descriptors undercuts nearly everywhere.

@@ -114,7 +114,8 @@ impl<'a, S> Conn<'a, S> {
     /// It is encoded once, and leaves at the end of the tick together with what else was
     /// published in it. Each subscriber gets what one connection publishes to one topic in order.
     /// For one that is too slow, it is dropped beyond
-    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max).
+    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max); for all, with 0 returned, if
+    /// one callback publishes more than that to the topic.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
         self.table.publish(topic, message.into(), None)
     }

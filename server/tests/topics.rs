@@ -177,11 +177,11 @@ fn a_violation_does_not_lose_what_was_published_before_it() {
 }
 
 #[test]
-fn a_burst_beyond_what_a_topic_gathers_in_a_tick_arrives_whole_and_in_order() {
+fn a_burst_of_one_callback_arrives_whole_and_in_order_up_to_the_limit() {
     let flock = Flock::start(Config::default());
     let mut ada = flock.bird(&["sub t"]);
     let mut bob = flock.bird(&["sub t"]);
-    // 3 MB in one tick: more than a topic gathers, less than an outbox holds.
+    // 3 MB, of at most 4 MiB; and more than that.
     tell(&mut ada, &["many t 300 10000"]);
     for raw in [&mut ada, &mut bob] {
         for number in 0..300u32 {
@@ -189,6 +189,14 @@ fn a_burst_beyond_what_a_topic_gathers_in_a_tick_arrives_whole_and_in_order() {
             assert_eq!((first, &payload[..4]), (BINARY, &number.to_be_bytes()[..]));
             assert_eq!(payload.len(), 10_000);
         }
+    }
+    tell(&mut ada, &["many t 500 10000"]);
+    let kept = (4 << 20) / 10_004;
+    for raw in [&mut ada, &mut bob] {
+        for number in 0..kept {
+            assert_eq!(raw.read_frame().1[..4], u32::to_be_bytes(number));
+        }
+        assert_eq!(heard(raw), [""; 0]);
     }
 }
 

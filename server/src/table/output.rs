@@ -106,9 +106,9 @@ impl Output {
 }
 
 impl Table {
-    /// Bytes that this tick has to send from the arena.
+    /// Bytes that this tick has written, those of a publish once.
     pub(crate) const fn output_bytes(&self) -> usize {
-        self.arena.len()
+        self.arena.len() + self.fanout.pending_bytes()
     }
 
     /// All that is to be sent, one piece a connection.

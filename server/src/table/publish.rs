@@ -13,13 +13,10 @@ use crate::parts::{
 };
 use quelea_core::{
     Message, Opcode,
-    frame::{self, Header},
+    frame::{self, HEADER_BYTES_MAX, Header},
 };
 use std::num::NonZeroU32;
 
-/// What one topic may gather in a tick before it is copied to its subscribers' outputs, where each
-/// has its own limit.
-const PENDING_BYTES_MAX: usize = 1 << 20;
 /// What a topic keeps for the next tick.
 const PENDING_BYTES_KEPT: usize = 4 << 10;
 
@@ -31,6 +28,8 @@ pub(super) struct Fanout {
     active: Vec<TopicId>,
     /// Who is sent the bytes of a topic as they are.
     shared: Vec<Shared>,
+    /// All that was published in this tick, each counted once.
+    pending_bytes: usize,
 }
 
 /// What was published to a topic in this tick.
@@ -91,7 +90,7 @@ impl Pending {
 
 impl Fanout {
     pub(super) fn new() -> Self {
-        Self { topics: Topics::new(), active: Vec::new(), shared: Vec::new() }
+        Self { topics: Topics::new(), active: Vec::new(), shared: Vec::new(), pending_bytes: 0 }
     }
 
     /// Whether something was published in this tick that may be for the slot.
@@ -100,12 +99,17 @@ impl Fanout {
         !self.active.is_empty() && self.topics.of_slot(slot).next().is_some()
     }
 
-    /// The bytes that a slot shares.
-    pub(super) fn shared_bytes(&self, id: SharedId) -> &[u8] {
-        self.shared.get(id.index()).map_or(&[], |shared| self.pending_bytes(shared.topic))
+    /// All that was published in this tick, in bytes.
+    pub(super) const fn pending_bytes(&self) -> usize {
+        self.pending_bytes
     }
 
-    fn pending_bytes(&self, topic: TopicId) -> &[u8] {
+    /// The bytes that a slot shares.
+    pub(super) fn shared_bytes(&self, id: SharedId) -> &[u8] {
+        self.shared.get(id.index()).map_or(&[], |shared| self.bytes_of(shared.topic))
+    }
+
+    fn bytes_of(&self, topic: TopicId) -> &[u8] {
         self.topics.get(topic).map_or(&[], |(_, pending)| &pending.bytes)
     }
 
@@ -115,13 +119,12 @@ impl Fanout {
     }
 
     pub(super) fn sends(&self) -> impl Iterator<Item = (SlotId, &[u8])> {
-        self.shared
-            .iter()
-            .filter_map(|shared| Some((shared.owner?, self.pending_bytes(shared.topic))))
+        self.shared.iter().filter_map(|shared| Some((shared.owner?, self.bytes_of(shared.topic))))
     }
 
     /// Starts a new tick; the owners no longer share anything.
     pub(super) fn clear(&mut self, slots: &mut Slots<Slot>) {
+        self.pending_bytes = 0;
         for shared in self.shared.drain(..) {
             if let Some(slot) = shared.owner.and_then(|owner| slots.get_mut(owner)) {
                 slot.output.shared = None;
@@ -164,7 +167,8 @@ impl Table {
         self.fanout.topics.unsubscribe(id.index(), topic)
     }
 
-    /// Publishes to all subscribers but `except`; returns how many there are.
+    /// Publishes to all subscribers but `except`; returns how many there are, or 0 if it is dropped
+    /// because the topic has gathered too much in this tick.
     pub(crate) fn publish(
         &mut self,
         name: &str,
@@ -175,6 +179,10 @@ impl Table {
         let except = except.filter(|id| self.fanout.topics.is_subscribed(id.index(), topic));
         let Some((members, pending)) = self.fanout.topics.get_mut(topic) else { return 0 };
         let count = members.len() - usize::from(except.is_some());
+        // It would pass the limit of every subscriber.
+        if pending.bytes.len() + HEADER_BYTES_MAX + message.len() > self.outbox_bytes_max {
+            return 0;
+        }
         if !std::mem::replace(&mut pending.is_active, true) {
             self.fanout.active.push(topic);
         }
@@ -183,27 +191,8 @@ impl Table {
         if let Some(except) = except {
             pending.skips.add(except.index(), start..pending.bytes.len());
         }
-        if pending.bytes.len() > PENDING_BYTES_MAX {
-            self.spill(topic);
-        }
+        self.fanout.pending_bytes += pending.bytes.len() - start;
         count
-    }
-
-    /// Copies what was published to a topic to all subscribers, for their own limits to hold.
-    #[cold]
-    fn spill(&mut self, topic: TopicId) {
-        let members = self.fanout.topics.get(topic).map_or(0, |(members, _)| members.len());
-        for position in 0..members {
-            let slot = self.fanout.topics.get(topic).map(|(members, _)| members[position].slot());
-            if let Some(id) = slot.and_then(|slot| self.slots.id_at(slot))
-                && self.is_open(id)
-            {
-                self.deliver(id, topic);
-            }
-        }
-        if let Some((_, pending)) = self.fanout.topics.get_mut(topic) {
-            pending.clear();
-        }
     }
 
     /// Copies what was published in this tick to a connection's own output, before something else
