@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +36,9 @@ def start_echo(binary, arguments):
                 # Whatever else it logs must not fill the pipe.
                 threading.Thread(target=echo.stderr.read, daemon=True).start()
                 return echo, found[1]
+    except BaseException:
+        echo.kill()
+        raise
     finally:
         late.cancel()
     echo.wait()
@@ -79,6 +83,8 @@ def order(case):
 
 
 def main():
+    # Ended from outside, it still ends the server and the suite: an exception unwinds, the default does not.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     binary, suite, *arguments = sys.argv[1:]
     write = "--write" in arguments
     arguments = [argument for argument in arguments if argument != "--write"]
@@ -96,12 +102,12 @@ def main():
         EXPECTED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return
     expected = json.loads(EXPECTED.read_text())
-    different = 0
-    for case in sorted(expected.keys() | results.keys(), key=order):
-        if results.get(case) != expected.get(case):
-            different += 1
-            print(f"{case}: expected {expected.get(case)}, got {results.get(case)}")
-    print(f"{len(results)} cases: {len(results) - different} as expected, {different} different")
+    # A case that did not run, or that is not expected, is a difference too.
+    cases = sorted(expected.keys() | results.keys(), key=order)
+    different = [case for case in cases if results.get(case) != expected.get(case)]
+    for case in different:
+        print(f"{case}: expected {expected.get(case)}, got {results.get(case)}")
+    print(f"{len(cases)} cases: {len(cases) - len(different)} as expected, {len(different)} different")
     sys.exit(1 if different else 0)
 
 
