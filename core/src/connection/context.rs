@@ -21,6 +21,8 @@ pub struct Context {
 /// What the pool may keep for the next partial frame or fragmented message.
 const POOL_BYTES_MAX: usize = 4 << 20;
 const POOL_ENTRIES_MAX: usize = 256;
+/// A larger buffer is given back: the next to borrow it may hold it for a single byte.
+const POOL_ENTRY_BYTES_MAX: usize = 64 << 10;
 
 impl Context {
     /// A context with these limits.
@@ -62,7 +64,10 @@ impl Context {
     pub(super) fn recycle(&mut self, mut assembly: Box<Assembly>) {
         assembly.reset();
         let bytes = self.pool_bytes + assembly.capacity();
-        if bytes <= POOL_BYTES_MAX && self.pool.len() < POOL_ENTRIES_MAX {
+        if assembly.capacity() <= POOL_ENTRY_BYTES_MAX
+            && bytes <= POOL_BYTES_MAX
+            && self.pool.len() < POOL_ENTRIES_MAX
+        {
             self.pool_bytes = bytes;
             self.pool.push(assembly);
         }

@@ -161,6 +161,8 @@ impl Connection {
                 None => self.pong = Some(Box::new(pong)),
             }
         } else {
+            // A newer pong stands for those before it.
+            self.pong = None;
             self.append(true, Opcode::Pong, payload, context, out);
         }
     }

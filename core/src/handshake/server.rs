@@ -347,6 +347,19 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_that_is_no_text_is_refused_by_every_policy_that_looks() {
+        let head = head("GET /", &with(&[("Origin", "X")]));
+        let bytes: Vec<u8> =
+            head.bytes().map(|byte| if byte == b'X' { 0xff } else { byte }).collect();
+        for policy in [OriginPolicy::Any, OriginPolicy::SameHost, OriginPolicy::List(vec![])] {
+            let mut fields = Fields::new();
+            let request = Request::parse(&bytes, &mut fields).unwrap();
+            let refusal = Upgrade::check(&request, &policy).err();
+            assert!(refusal.is_some() || policy == OriginPolicy::Any, "{policy:?}");
+        }
+    }
+
+    #[test]
     fn a_plain_request_wants_no_upgrade_and_a_broken_one_does() {
         let wants = |fields: &[(&str, &str)]| {
             let head = head("GET /", fields);
