@@ -8,7 +8,7 @@ use std::hint::black_box;
 fn masks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mask");
     let key = [0x12, 0x34, 0x56, 0x78];
-    for len in [20, 128, 256, 512, 1 << 10, 64 << 10, 1 << 20] {
+    for len in [20, 127, 128, 256, 512, 1000, 1 << 10, 64 << 10, 1 << 20] {
         let mut buffer = vec![7; len + 64];
         // A cache line: nothing that is masked straddles two. Then nearly everything does, which is
         // the usual case: a payload begins wherever its header ends.

@@ -11,7 +11,7 @@ mod x86_64;
 
 /// Payloads below this many bytes are masked by the scalar code, which is inlined: a kernel would
 /// not win its call back.
-const SHORT: usize = 64;
+const SHORT: usize = 128;
 
 /// Masks or unmasks `payload` in place: byte `i` is XORed with `key[i % 4]`.
 ///
