@@ -1,7 +1,5 @@
 //! Slots that are used again, under ids that are not.
 
-use slab::Slab;
-
 /// The most slots of one table: what 24 bits of a connection id can number.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
 
@@ -30,65 +28,101 @@ impl SlotId {
     }
 }
 
-/// A slab whose ids are safe to keep after their slot is gone.
+/// A vector of slots with ids that are safe to keep after their slot is gone.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    /// The generation lies with the value, so that a lookup costs one cache line.
-    entries: Slab<(u32, T)>,
-    /// The generation that the next use of a slot will have.
-    next: Vec<u32>,
+    entries: Vec<Entry<T>>,
+    /// The slot that the next insert uses, or the length if none is free.
+    free: u32,
+    len: usize,
+}
+
+/// A slot in one cache line, if it fits: the generation lies with the value.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry<T> {
+    /// The generation of the value, or of the next one.
+    generation: u32,
+    content: Content<T>,
+}
+
+#[derive(Debug)]
+enum Content<T> {
+    Used(T),
+    /// What `free` was before.
+    Free(u32),
 }
 
 impl<T> Slots<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: Slab::new(), next: Vec::new() }
+        Self { entries: Vec::new(), free: 0, len: 0 }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
     /// The id of the new slot; gives `value` back when all slots are taken.
     pub(crate) fn insert(&mut self, value: T) -> Result<SlotId, T> {
-        if self.entries.len() == SLOTS_MAX {
+        if self.len == SLOTS_MAX {
             return Err(value);
         }
-        let entry = self.entries.vacant_entry();
-        let index = entry.key();
-        if index == self.next.len() {
-            self.next.push(1);
+        let index = self.free;
+        if index as usize == self.entries.len() {
+            self.entries.push(Entry { generation: 1, content: Content::Free(index + 1) });
         }
-        let generation = self.next[index];
-        entry.insert((generation, value));
-        Ok(SlotId::new(index as u32, generation))
+        let entry = &mut self.entries[index as usize];
+        if let Content::Free(next) = std::mem::replace(&mut entry.content, Content::Used(value)) {
+            self.free = next;
+        }
+        self.len += 1;
+        Ok(SlotId::new(index, entry.generation))
     }
 
     /// The id of the slot that is in use at an index.
     pub(crate) fn id_at(&self, index: usize) -> Option<SlotId> {
-        let (generation, _) = self.entries.get(index)?;
-        Some(SlotId::new(index as u32, *generation))
+        let entry = self.entries.get(index)?;
+        match entry.content {
+            Content::Used(_) => Some(SlotId::new(index as u32, entry.generation)),
+            Content::Free(_) => None,
+        }
     }
 
     #[inline]
     pub(crate) fn get(&self, id: SlotId) -> Option<&T> {
-        let (generation, value) = self.entries.get(id.index())?;
-        (*generation == id.generation).then_some(value)
+        match self.entries.get(id.index())? {
+            Entry { generation, content: Content::Used(value) } if *generation == id.generation => {
+                Some(value)
+            }
+            _ => None,
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
-        let (generation, value) = self.entries.get_mut(id.index())?;
-        (*generation == id.generation).then_some(value)
+        match self.entries.get_mut(id.index())? {
+            Entry { generation, content: Content::Used(value) } if *generation == id.generation => {
+                Some(value)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn remove(&mut self, id: SlotId) -> Option<T> {
         self.get(id)?;
-        self.next[id.index()] = id.generation.checked_add(1).unwrap_or(1);
-        self.entries.try_remove(id.index()).map(|(_, value)| value)
+        let entry = &mut self.entries[id.index()];
+        entry.generation = id.generation.checked_add(1).unwrap_or(1);
+        let content = std::mem::replace(&mut entry.content, Content::Free(self.free));
+        self.free = id.index;
+        self.len -= 1;
+        match content {
+            Content::Used(value) => Some(value),
+            Content::Free(_) => None,
+        }
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = SlotId> + '_ {
-        self.entries.iter().map(|(index, (generation, _))| SlotId::new(index as u32, *generation))
+        (0..self.entries.len()).filter_map(|index| self.id_at(index))
     }
 }
 
@@ -115,7 +149,7 @@ mod tests {
         let mut slots = Slots::new();
         let id = slots.insert(()).unwrap();
         slots.remove(id);
-        slots.next[0] = u32::MAX;
+        slots.entries[0].generation = u32::MAX;
         let last = slots.insert(()).unwrap();
         assert_eq!(last.generation(), u32::MAX);
         slots.remove(last);

@@ -44,18 +44,39 @@ pub(crate) struct Poll {
 struct Connection {
     socket: Option<Socket>,
     generation: u32,
+    flags: Flags,
+}
+
+/// A set of the constants below: a byte a connection.
+#[derive(Clone, Copy, Default)]
+struct Flags(u8);
+
+impl Flags {
     /// There may be bytes: an edge came and no short read since.
-    readable: bool,
+    const READABLE: u8 = 1 << 0;
     /// The peer's FIN is there, and epoll will not say so again.
-    read_closed: bool,
+    const READ_CLOSED: u8 = 1 << 1;
     /// It failed: that is told even while paused.
-    failed: bool,
+    const FAILED: u8 = 1 << 2;
     /// It is in `ready`.
-    queued: bool,
-    paused: bool,
-    ended: bool,
+    const QUEUED: u8 = 1 << 3;
+    const PAUSED: u8 = 1 << 4;
+    const ENDED: u8 = 1 << 5;
     /// A send was short.
-    blocked: bool,
+    const BLOCKED: u8 = 1 << 6;
+
+    const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    const fn set(&mut self, flag: u8, value: bool) {
+        self.0 = self.0 & !flag | if value { flag } else { 0 };
+    }
+
+    /// Sets a flag if `value`, and leaves it as it is otherwise.
+    const fn add(&mut self, flag: u8, value: bool) {
+        self.set(flag, value || self.has(flag));
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -108,13 +129,13 @@ impl Poll {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Why it failed is learned by receiving.
                 Err(error) => {
-                    connection.failed |= error.kind() != ErrorKind::WouldBlock;
+                    connection.flags.add(Flags::FAILED, error.kind() != ErrorKind::WouldBlock);
                     break 0;
                 }
             }
         };
-        connection.blocked = true;
-        let failed = connection.failed;
+        connection.flags.set(Flags::BLOCKED, true);
+        let failed = connection.flags.has(Flags::FAILED);
         self.shorts.push_back((id, sent));
         if failed {
             self.queue_receive(id);
@@ -157,12 +178,15 @@ impl Poll {
         }
         let id = slot_of(event.token());
         let Some(connection) = self.connection(id) else { return };
-        connection.readable |= event.is_readable() || event.is_read_closed();
-        connection.read_closed |= event.is_read_closed();
-        connection.failed |=
-            event.is_error() || (event.is_read_closed() && event.is_write_closed());
-        let writable = connection.blocked && event.is_writable();
-        connection.blocked &= !writable;
+        let flags = &mut connection.flags;
+        flags.add(Flags::READABLE, event.is_readable() || event.is_read_closed());
+        flags.add(Flags::READ_CLOSED, event.is_read_closed());
+        let failed = event.is_error() || (event.is_read_closed() && event.is_write_closed());
+        flags.add(Flags::FAILED, failed);
+        let writable = flags.has(Flags::BLOCKED) && event.is_writable();
+        if writable {
+            flags.set(Flags::BLOCKED, false);
+        }
         self.queue_receive(id);
         if writable {
             self.ready.push_back(Ready::Writable(id));
@@ -171,9 +195,11 @@ impl Poll {
 
     fn queue_receive(&mut self, id: SlotId) {
         let Some(connection) = self.connection(id) else { return };
-        let wanted = (connection.readable && !connection.paused) || connection.failed;
-        if wanted && !connection.queued && !connection.ended {
-            connection.queued = true;
+        let flags = &mut connection.flags;
+        let is_wanted = (flags.has(Flags::READABLE) && !flags.has(Flags::PAUSED))
+            || flags.has(Flags::FAILED);
+        if is_wanted && !flags.has(Flags::QUEUED) && !flags.has(Flags::ENDED) {
+            flags.set(Flags::QUEUED, true);
             self.ready.push_back(Ready::Receive(id));
         }
     }
@@ -184,8 +210,9 @@ impl Poll {
         if connection.generation != id.generation() {
             return Receive::Nothing;
         }
-        connection.queued = false;
-        if connection.paused && !connection.failed {
+        let flags = &mut connection.flags;
+        flags.set(Flags::QUEUED, false);
+        if flags.has(Flags::PAUSED) && !flags.has(Flags::FAILED) {
             return Receive::Nothing;
         }
         let Some(mut socket) = connection.socket.as_ref() else { return Receive::Nothing };
@@ -197,26 +224,27 @@ impl Poll {
         };
         match received {
             Ok(0) => {
-                connection.ended = true;
+                flags.set(Flags::ENDED, true);
                 Receive::Ended(None)
             }
             Ok(len) => {
                 // After a short read the next bytes raise a new edge; a FIN that is already there
                 // does not.
-                connection.readable = len == buffer.len() || connection.read_closed;
+                let is_readable = len == buffer.len() || flags.has(Flags::READ_CLOSED);
+                flags.set(Flags::READABLE, is_readable);
                 self.queue_receive(id);
                 Receive::Bytes(len)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                connection.readable = false;
-                if !connection.failed {
+                flags.set(Flags::READABLE, false);
+                if !flags.has(Flags::FAILED) {
                     return Receive::Nothing;
                 }
-                connection.ended = true;
+                flags.set(Flags::ENDED, true);
                 Receive::Ended(Some(ErrorKind::BrokenPipe.into()))
             }
             Err(error) => {
-                connection.ended = true;
+                flags.set(Flags::ENDED, true);
                 Receive::Ended(Some(error))
             }
         }
@@ -282,13 +310,13 @@ impl Driver for Poll {
 
     fn pause_receive(&mut self, id: SlotId) {
         if let Some(connection) = self.connection(id) {
-            connection.paused = true;
+            connection.flags.set(Flags::PAUSED, true);
         }
     }
 
     fn resume_receive(&mut self, id: SlotId) {
         if let Some(connection) = self.connection(id) {
-            connection.paused = false;
+            connection.flags.set(Flags::PAUSED, false);
             self.queue_receive(id);
         }
     }
