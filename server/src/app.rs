@@ -3,14 +3,17 @@
 use crate::{
     address::ListenAddress,
     config::Config,
-    driver::poll::Poll,
+    driver::{Driver, Listener, poll::Poll},
     error::{Error, Result},
     handle::Handle,
     handler::Handler,
-    listen::{self, Bound},
-    worker::Worker,
+    hub::Hub,
+    listen::{self, Bound, SocketFile},
+    worker::{Member, Worker},
 };
-use std::fmt;
+use std::{fmt, io, sync::Arc, thread};
+
+mod pin;
 
 /// Which worker a handler is made for: 0 for the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,31 +98,103 @@ where
         self.bound.iter().map(|bound| &bound.address)
     }
 
-    /// What stops the server from another thread.
+    /// What reaches the server from other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Serves until [`Handle::stop`], on this thread.
+    /// Serves until [`Handle::stop`]: worker 0 on this thread, the others on threads of their own.
     ///
     /// # Errors
-    /// [`Error::NoListener`], or [`Error::Io`] if the system's I/O fails as a whole. Nothing that
-    /// a peer does makes it return.
-    pub fn run(self) -> Result<()> {
+    /// [`Error::NoListener`], [`Error::Listen`], or [`Error::Io`] if the system's I/O fails as a
+    /// whole; then all workers have stopped. Nothing that a peer does makes it return.
+    ///
+    /// # Panics
+    /// If a handler panics, the other workers stop, and then the panic goes on.
+    pub fn run(mut self) -> Result<()> {
         if self.bound.is_empty() {
             return Err(Error::NoListener);
         }
-        let id = WorkerId(0);
-        let mut worker =
-            Worker::new(id.0, (self.make_handler)(id), Poll::new()?, &self.config, &self.handle);
-        let mut files = Vec::new();
-        for bound in self.bound {
-            files.extend(bound.file);
-            for listener in bound.listeners {
-                worker.listen(listener)?;
+        let count = match self.config.workers {
+            Some(count) => count,
+            None => thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
+        };
+        let drivers = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let mut shares: Vec<Share> = (0..count).map(|_| Share::default()).collect();
+        for bound in &mut self.bound {
+            for (own, more) in shares.iter_mut().zip(bound.share(count)?) {
+                own.listeners.extend(more);
             }
+            shares[0].files.extend(bound.file.take());
         }
+        let hub = Arc::new(Hub::new(&self.config, drivers.iter().map(Driver::waker).collect()));
+        self.handle.start(hub.clone());
+        tracing::info!(workers = count, "serving");
+        let server = &self;
+        thread::scope(|scope| {
+            let mut starts = drivers.into_iter().zip(shares).enumerate().map(|(id, start)| {
+                let hub = hub.clone();
+                move || server.serve(WorkerId(id as u8), hub, start)
+            });
+            let first = starts.next();
+            let others = starts
+                .enumerate()
+                .map(|(before, start)| {
+                    let name = format!("quelea-{}", before + 1);
+                    thread::Builder::new().name(name).spawn_scoped(scope, start)
+                })
+                .collect::<Vec<_>>();
+            if others.iter().any(Result::is_err) {
+                self.handle.stop();
+            }
+            let mut result = first.map_or(Ok(()), |start| start());
+            for other in others {
+                let ended = match other {
+                    Ok(thread) => {
+                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                result = result.and(ended);
+            }
+            result
+        })
+    }
+
+    /// One worker, on the thread it is to be on.
+    fn serve(&self, id: WorkerId, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
+        // However one ends, the others do not go on without it.
+        let _stop = StopOnDrop(&self.handle);
+        if self.config.pin_workers {
+            pin::pin(id.index())?;
+        }
+        let (driver, Share { listeners, files }) = start;
+        let member = Member { id: id.0, hub, handle: self.handle.clone() };
+        let handler = (self.make_handler)(id);
+        let mut worker = Worker::new(member, handler, driver, &self.config);
+        for listener in listeners {
+            worker.listen(listener)?;
+        }
+        worker.keep(files);
         worker.run()
+    }
+}
+
+/// What a [`WorkerId`] can number.
+const WORKERS_MAX: usize = 256;
+
+/// What a worker listens on, and the files that end with it.
+#[derive(Default)]
+struct Share {
+    listeners: Vec<Listener>,
+    files: Vec<SocketFile>,
+}
+
+struct StopOnDrop<'h>(&'h Handle);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a server can be told, and what it is unless told.
 
-use crate::{
-    error::{Error, Result},
-    parts::slots::SLOTS_MAX,
-};
+mod validate;
+
 use quelea_core::{Limits, handshake::OriginPolicy, http::HeadLimits};
 use std::time::Duration;
+
+pub(crate) use validate::EXCESS_MAX;
 
 /// The limits and timeouts of a server. Every queue, buffer and wait has one.
 ///
@@ -16,16 +16,57 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// How many workers, each a thread with a listener and connections of its own; at most 256.
+    /// Default: `None`, one for each core that the process may use.
+    pub workers: Option<usize>,
+    /// Whether each worker stays on one core. Default: `false`, as it gains little on a machine
+    /// that is the server's alone, and loses much on one that is shared.
+    pub pin_workers: bool,
+    /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
+    /// worker that sends to it. Beyond it, what is sent there is
+    /// [dropped](crate::SendStatus::Dropped). Default: 16 MiB, a few milliseconds of work.
+    pub mailbox_bytes_max: usize,
+
     /// The longest message a peer may send, in bytes; beyond it, the connection is closed with
     /// 1009. Default: 1 MiB. To send such messages as well, see
     /// [`outbox_bytes_max`](Self::outbox_bytes_max).
     pub message_bytes_max: usize,
     /// The most fragments of one message; beyond it, 1009. Default: 131,072.
     pub fragments_max: u32,
-    /// The most bytes that may wait for one slow peer; a message that would pass it is
-    /// [dropped](crate::SendStatus::Dropped). Reading from that peer pauses at half of it.
-    /// Default: 4 MiB, which holds a few of the longest messages.
+    /// The most messages a second that a peer may send, pings and pongs included, with a second's
+    /// worth at once; beyond it, the connection is closed with 1008. Default: `None`, as only the
+    /// application knows what is much. It takes 24 bytes a connection.
+    pub messages_per_second_max: Option<u32>,
+    /// The most bytes of payload a second that a peer may send, counted in the same way; at least
+    /// [`message_bytes_max`](Self::message_bytes_max). Default: `None`.
+    pub bytes_per_second_max: Option<usize>,
+
+    /// The most bytes that may wait for one slow peer; what would pass it is treated as
+    /// [`overflow`](Self::overflow) says. Default: 4 MiB, which holds a few of the longest
+    /// messages.
     pub outbox_bytes_max: usize,
+    /// Above this many bytes that wait for a peer, sends say
+    /// [`Backlogged`](crate::SendStatus::Backlogged), and reading from that peer pauses, so that
+    /// one that asks without listening gets no more. Default: `None`, half of
+    /// [`outbox_bytes_max`](Self::outbox_bytes_max).
+    pub high_water_bytes: Option<usize>,
+    /// At or below this many bytes, a peer that was above the high mark is read from again, and
+    /// [`Handler::on_drain`](crate::Handler::on_drain) is called. Default: `None`, a quarter of the
+    /// high mark, so that the peer has something to take while more is made.
+    pub low_water_bytes: Option<usize>,
+    /// What happens to a publish that a slow subscriber has no room for. Default:
+    /// [`Overflow::Drop`]: the subscriber is kept, whatever its network.
+    pub overflow: Overflow,
+    /// The same for the topics that match a pattern, the first one that does:
+    /// `("prices.*", Overflow::KeepLatest)`. `*` stands for one part of a name between dots, `>`
+    /// at the end for one or more. Default: none.
+    pub topic_overflow: Vec<(String, Overflow)>,
+
+    /// The most topics and patterns one connection may be subscribed to. Default: 1,024.
+    pub subscriptions_max: usize,
+    /// The longest name of a topic, in bytes; at most 255, which is the default.
+    pub topic_bytes_max: usize,
+
     /// What a request head may take; beyond it, 431. Default: 16 KiB, 100 fields.
     pub head: HeadLimits,
     /// Which pages may open a WebSocket; others get 403. Default: those of the same host, and
@@ -44,114 +85,89 @@ pub struct Config {
     /// some of a backlog. The next ping is not before its end, so it is best shorter than
     /// [`ping_interval`](Self::ping_interval). Default: 10 s.
     pub pong_timeout: Duration,
-    /// The most connections of one worker; beyond it, 503 with `Retry-After`. Default: 1,000,000,
+    /// How long a peer may send no message before its connection is closed with 1000 and
+    /// [`Cause::Idle`](crate::Cause::Idle); pings and pongs do not count. Default: `None`, as many
+    /// clients only listen.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may live before it is closed with 1012 and
+    /// [`Cause::Lifetime`](crate::Cause::Lifetime), so that clients come back to where a load
+    /// balancer wants them. Each one ends up to a tenth earlier, so that they do not come back all
+    /// at once. Default: `None`.
+    pub lifetime_max: Option<Duration>,
+
+    /// The most connections of all workers; beyond it, 503 with `Retry-After`. Default: 1,000,000,
     /// which the limit on descriptors undercuts nearly everywhere.
     pub connections_max: usize,
+    /// The most connections from one IP address; beyond it, 429 with `Retry-After`. Default:
+    /// `None`, because behind a proxy all clients have its address. It takes 20 bytes a connection.
+    pub connections_per_address_max: Option<usize>,
+    /// The most connections that are not open yet, of all workers; beyond it, 503 with
+    /// `Retry-After`. Default: 10,000, which together may keep
+    /// [`head.bytes_max`](HeadLimits::bytes_max) each: 160 MB.
+    pub handshakes_pending_max: usize,
+    /// The most WebSockets that each worker opens in a second, with a second's worth at once;
+    /// beyond it, 503 with `Retry-After`. Default: `None`: accepting takes turns with the open
+    /// connections, so it cannot starve them; what a handler does for a new one may be dearer.
+    pub handshakes_per_second_max: Option<u32>,
+}
+
+/// What happens to a publish that a slow subscriber has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The subscriber does not get it, and goes on with what comes when there is room again.
+    Drop,
+    /// A subscriber that is behind gets only the latest message of the topic, once it has taken
+    /// what waits for it: right for states, such as prices and positions. It counts as behind as
+    /// soon as anything waits for it.
+    KeepLatest,
+    /// The subscriber is closed with 1013 (try again later) and
+    /// [`Cause::TooSlow`](crate::Cause::TooSlow): right where a gap is worse than a new start.
+    Close,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let Limits { message_bytes_max, fragments_max } = Limits::default();
         Self {
+            workers: None,
+            pin_workers: false,
+            mailbox_bytes_max: 16 << 20,
             message_bytes_max,
             fragments_max,
+            messages_per_second_max: None,
+            bytes_per_second_max: None,
             outbox_bytes_max: 4 << 20,
+            high_water_bytes: None,
+            low_water_bytes: None,
+            overflow: Overflow::Drop,
+            topic_overflow: Vec::new(),
+            subscriptions_max: 1024,
+            topic_bytes_max: 255,
             head: HeadLimits::default(),
             origins: OriginPolicy::default(),
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             ping_interval: Some(Duration::from_secs(30)),
             pong_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            lifetime_max: None,
             connections_max: 1_000_000,
+            connections_per_address_max: None,
+            handshakes_pending_max: 10_000,
+            handshakes_per_second_max: None,
         }
     }
 }
 
 impl Config {
-    /// Checks that the values work, alone and together.
-    ///
-    /// # Errors
-    /// [`Error::Config`], which names the field and says what to change.
-    pub fn validate(&self) -> Result<()> {
-        let fail = |field, reason: String| Err(Error::Config { field, reason });
-        for (field, value) in [
-            ("message_bytes_max", self.message_bytes_max),
-            ("fragments_max", self.fragments_max as usize),
-            ("connections_max", self.connections_max),
-            ("head.bytes_max", self.head.bytes_max),
-            ("head.fields_max", self.head.fields_max),
-        ] {
-            if value == 0 {
-                return fail(field, "must be at least 1".into());
-            }
-        }
-        for (field, value) in [
-            ("handshake_timeout", self.handshake_timeout),
-            ("close_timeout", self.close_timeout),
-            ("ping_interval", self.ping_interval.unwrap_or(TIMEOUT_MAX)),
-            ("pong_timeout", self.pong_timeout),
-        ] {
-            if value.is_zero() || value > TIMEOUT_MAX {
-                return fail(field, "must be above zero and at most a day".into());
-            }
-        }
-        if self.head.bytes_max > HEAD_BYTES_MAX {
-            return fail("head.bytes_max", format!("must be at most {HEAD_BYTES_MAX}"));
-        }
-        if self.head.fields_max > HEAD_FIELDS_MAX {
-            return fail("head.fields_max", format!("must be at most {HEAD_FIELDS_MAX}"));
-        }
-        if self.outbox_bytes_max < OUTBOX_BYTES_MIN {
-            return fail("outbox_bytes_max", format!("must be at least {OUTBOX_BYTES_MIN}"));
-        }
-        let slots_max = SLOTS_MAX - EXCESS_MAX;
-        if self.connections_max > slots_max {
-            return fail("connections_max", format!("must be at most {slots_max} a worker"));
-        }
-        Ok(())
-    }
-}
-
-/// The longest timeout: beyond a day, something else is meant.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// A head is kept whole until it is complete, for peers that nobody knows yet.
-const HEAD_BYTES_MAX: usize = 1 << 20;
-/// What [`HeadLimits`] can hold.
-const HEAD_FIELDS_MAX: usize = 128;
-/// Room for the longest refusal and a few control frames.
-const OUTBOX_BYTES_MIN: usize = 4 << 10;
-/// Connections beyond the limit that are told so, before the others are left waiting.
-pub(crate) const EXCESS_MAX: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_valid() {
-        Config::default().validate().unwrap();
+    /// The high water mark, in bytes.
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water_bytes.unwrap_or(self.outbox_bytes_max / 2)
     }
 
-    #[test]
-    fn an_error_names_the_field_and_says_what_is_allowed() {
-        let head = |bytes_max, fields_max| HeadLimits { bytes_max, fields_max };
-        let table = [
-            (Config { message_bytes_max: 0, ..Config::default() }, "message_bytes_max"),
-            (Config { fragments_max: 0, ..Config::default() }, "fragments_max"),
-            (Config { outbox_bytes_max: 10, ..Config::default() }, "outbox_bytes_max"),
-            (Config { head: head(2 << 20, 100), ..Config::default() }, "head.bytes_max"),
-            (Config { head: head(1 << 10, 129), ..Config::default() }, "head.fields_max"),
-            (Config { head: head(1 << 10, 0), ..Config::default() }, "head.fields_max"),
-            (Config { connections_max: 0, ..Config::default() }, "connections_max"),
-            (Config { connections_max: usize::MAX, ..Config::default() }, "connections_max"),
-            (Config { close_timeout: Duration::ZERO, ..Config::default() }, "close_timeout"),
-            (Config { ping_interval: Some(Duration::ZERO), ..Config::default() }, "ping_interval"),
-            (Config { pong_timeout: Duration::ZERO, ..Config::default() }, "pong_timeout"),
-            (Config { handshake_timeout: Duration::MAX, ..Config::default() }, "handshake_timeout"),
-        ];
-        for (config, field) in table {
-            let error = config.validate().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{field}`")) && error.contains("must be"), "{error}");
-        }
+    /// The low water mark, in bytes.
+    pub(crate) fn low_water(&self) -> usize {
+        self.low_water_bytes.unwrap_or(self.high_water() / 4)
     }
 }

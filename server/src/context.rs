@@ -2,11 +2,11 @@
 
 use crate::{
     id::ConnId,
-    parts::slots::SlotId,
-    table::{SendStatus, Table},
+    parts::{slots::SlotId, topics::Kind},
+    table::{SendStatus, SubscribeStatus, Table},
 };
 use quelea_core::{CloseCode, Message};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// One connection in the hands of its handler, and through it all others of the worker.
 ///
@@ -34,12 +34,11 @@ impl<'a, S> Conn<'a, S> {
         self.table.send(self.id, message.into())
     }
 
-    /// Sends a message to another connection of the same worker.
+    /// Sends a message to another connection of the server. To one of another worker it goes by
+    /// that worker's mailbox: then [`SendStatus::Queued`] means that it is on its way, not that the
+    /// connection is still there.
     pub fn send_to<'m>(&mut self, id: ConnId, message: impl Into<Message<'m>>) -> SendStatus {
-        match self.table.slot_id(id) {
-            Some(id) => self.table.send(id, message.into()),
-            None => SendStatus::Closed,
-        }
+        self.table.send_to(id, message.into())
     }
 
     /// Sends a ping of at most 125 bytes (RFC 6455, section 5.5.2); the answer comes by
@@ -76,8 +75,8 @@ impl<'a, S> Conn<'a, S> {
         self.table.close(self.id, code, reason)
     }
 
-    /// Subscribes the connection to a topic: it gets what is
-    /// [published](Conn::publish) there from now on. Whether it was not subscribed before.
+    /// Subscribes the connection to a topic: it gets what is [published](Conn::publish) there from
+    /// now on, on any worker. The name means just itself, whatever is in it.
     ///
     /// Topics need not be made, and are gone with their last subscriber; a connection's
     /// subscriptions end with it.
@@ -99,30 +98,104 @@ impl<'a, S> Conn<'a, S> {
     ///     }
     /// }
     /// ```
-    pub fn subscribe(&mut self, topic: &str) -> bool {
-        self.table.subscribe(self.id, topic)
+    pub fn subscribe(&mut self, topic: &str) -> SubscribeStatus {
+        self.table.subscribe(self.id, topic, Kind::Exact)
     }
 
-    /// Ends a subscription; whether there was one. What was published before still arrives.
+    /// Ends a subscription; whether there was one. What was published before still arrives, unless
+    /// the connection was to get only [the latest](crate::Overflow::KeepLatest) of it.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
-        self.table.unsubscribe(self.id, topic)
+        self.table.unsubscribe(self.id, topic, Kind::Exact)
     }
 
-    /// Sends a message to all subscribers of a topic, this connection too if it is one; returns
-    /// how many there are.
+    /// Subscribes the connection to all topics that match a pattern: in `a.*.c` the star stands for
+    /// one part of a name between dots, in `a.>` the last part stands for one or more. What is
+    /// published to one that matches two patterns, or a pattern and a subscription to that very
+    /// topic, comes twice.
     ///
-    /// It is encoded once, and leaves at the end of the tick together with what else was
+    /// Topics that nobody has patterns for pay nothing for it. Each publish to one looks at the
+    /// patterns that begin as its name does: those that begin with a star are the dear ones, so
+    /// let clients choose names, not patterns.
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> SubscribeStatus {
+        self.table.subscribe(self.id, pattern, Kind::Pattern)
+    }
+
+    /// Ends a subscription to a pattern; whether there was one.
+    pub fn unsubscribe_pattern(&mut self, pattern: &str) -> bool {
+        self.table.unsubscribe(self.id, pattern, Kind::Pattern)
+    }
+
+    /// Sends a message to all subscribers of a topic on all workers, this connection too if it is
+    /// one.
+    ///
+    /// It is encoded once a worker, and leaves at the end of the tick together with what else was
     /// published in it. Each subscriber gets what one connection publishes to one topic in order.
-    /// For one that is too slow, it is dropped beyond
-    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max); for all, with 0 returned, if
-    /// one callback publishes more than that to the topic.
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
+    /// For one that is too slow, [`Config::overflow`](crate::Config::overflow) decides.
+    ///
+    /// [`SendStatus::Dropped`] means that nobody gets it: one tick has more for the topic than
+    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max), or another worker is behind by
+    /// [`Config::mailbox_bytes_max`](crate::Config::mailbox_bytes_max). [`SendStatus::Invalid`]
+    /// means that the name is empty or longer than
+    /// [`Config::topic_bytes_max`](crate::Config::topic_bytes_max).
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> SendStatus {
         self.table.publish(topic, message.into(), None)
     }
 
     /// [Publishes](Conn::publish) to all subscribers but this connection.
-    pub fn publish_to_others<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
+    pub fn publish_to_others<'m>(
+        &mut self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+    ) -> SendStatus {
         self.table.publish(topic, message.into(), Some(self.id))
+    }
+
+    /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with this key after that long, within
+    /// 8 ms, and at most 100 days. A connection has one timer for each key: setting it again moves
+    /// it. Whether it is set: not once the connection is gone.
+    ///
+    /// ```
+    /// use quelea::{Conn, Handler, Message};
+    /// use std::time::Duration;
+    ///
+    /// struct LogIn;
+    /// const TOO_LATE: u8 = 0;
+    ///
+    /// impl Handler for LogIn {
+    ///     type State = ();
+    ///
+    ///     fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+    ///         conn.set_timer(TOO_LATE, Duration::from_secs(5));
+    ///     }
+    ///
+    ///     fn on_message(&mut self, conn: &mut Conn<'_, ()>, _token: Message<'_>) {
+    ///         conn.clear_timer(TOO_LATE);
+    ///     }
+    ///
+    ///     fn on_timer(&mut self, conn: &mut Conn<'_, ()>, _key: u8) {
+    ///         conn.close(quelea::CloseCode::POLICY_VIOLATION, "no log-in");
+    ///     }
+    /// }
+    /// ```
+    pub fn set_timer(&mut self, key: u8, after: Duration) -> bool {
+        self.table.set_alarm(self.id, key, after)
+    }
+
+    /// Clears a timer; whether it was set.
+    pub fn clear_timer(&mut self, key: u8) -> bool {
+        self.table.clear_alarm(self.id, key)
+    }
+
+    /// Reads nothing more from the peer until [`Conn::resume`], so that the peer has to wait. What
+    /// was read already, up to 256 KiB, still comes. As long as this lasts, a peer that is gone is not noticed
+    /// unless its transport fails, and it is not [idle](crate::Config::idle_timeout).
+    pub fn pause(&mut self) {
+        self.table.hold(self.id, true);
+    }
+
+    /// Reads again.
+    pub fn resume(&mut self) {
+        self.table.hold(self.id, false);
     }
 
     /// Bytes that wait for the peer to take them, those of this tick included.

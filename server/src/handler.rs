@@ -6,6 +6,7 @@ use crate::{
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{CloseCode, Message, Violation};
+use std::time::Duration;
 
 /// A server's behaviour: one value a worker, called for every connection of that worker.
 ///
@@ -64,13 +65,23 @@ pub trait Handler {
     /// A ping came (RFC 6455, section 5.5.2); it is answered already.
     fn on_ping(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
-    /// A pong came (RFC 6455, section 5.5.3), asked for or not; also those that answer the pings of
-    /// [`Config::ping_interval`](crate::Config::ping_interval), which are empty.
+    /// A pong came (RFC 6455, section 5.5.3), asked for or not; but those that answer the pings of
+    /// [`Config::ping_interval`](crate::Config::ping_interval) go to
+    /// [`on_round_trip`](Handler::on_round_trip).
     fn on_pong(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
-    /// The peer took all that was [backlogged](crate::SendStatus::Backlogged): a good time to send
+    /// A ping of [`Config::ping_interval`](crate::Config::ping_interval) was answered after so
+    /// long: the way there and back, and what both ends were busy with meanwhile. It is what the
+    /// peer's answer says: a peer that wants to can make it too short.
+    fn on_round_trip(&mut self, conn: &mut Conn<'_, Self::State>, round_trip: Duration) {}
+
+    /// The peer was [backlogged](crate::SendStatus::Backlogged), and no more than
+    /// [`Config::low_water_bytes`](crate::Config::low_water_bytes) are left: a good time to send
     /// more.
     fn on_drain(&mut self, conn: &mut Conn<'_, Self::State>) {}
+
+    /// A timer of [`Conn::set_timer`] is due.
+    fn on_timer(&mut self, conn: &mut Conn<'_, Self::State>, key: u8) {}
 
     /// The connection is gone: nothing more can be sent to it or will come from it.
     fn on_close(&mut self, conn: &mut Conn<'_, Self::State>, closed: &Closed<'_>) {}
@@ -111,12 +122,23 @@ pub enum Cause {
     Disconnected,
     /// The transport failed: a reset, or a network that is gone.
     Reset,
-    /// A deadline passed: the peer did not answer our close frame or our ping in time.
+    /// A deadline passed: the peer did not answer our ping, or [`Conn::close`], in time.
     TimedOut,
     /// The peer broke RFC 6455.
     ProtocolError(Violation),
-    /// The peer passed a limit of [`Config`](crate::Config).
+    /// The peer sent a message beyond a limit of [`Config`](crate::Config).
     Limit(Violation),
+    /// The peer sent more in a second than
+    /// [`Config::messages_per_second_max`](crate::Config::messages_per_second_max) or
+    /// [`Config::bytes_per_second_max`](crate::Config::bytes_per_second_max) allows.
+    TooFast,
+    /// The peer took too little of what was published to it, under
+    /// [`Overflow::Close`](crate::Overflow::Close).
+    TooSlow,
+    /// The peer sent no message for [`Config::idle_timeout`](crate::Config::idle_timeout).
+    Idle,
+    /// [`Config::lifetime_max`](crate::Config::lifetime_max) was over.
+    Lifetime,
     /// The server stops.
     Shutdown,
 }

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod admission;
 mod app;
 mod config;
 mod context;
@@ -33,8 +34,10 @@ mod error;
 mod handle;
 mod handler;
 mod http;
+mod hub;
 mod id;
 mod listen;
+mod mail;
 mod parts;
 mod protocol;
 mod table;
@@ -43,17 +46,18 @@ mod worker;
 
 pub use address::{ListenAddress, PeerAddress};
 pub use app::{Server, WorkerId};
-pub use config::Config;
+pub use config::{Config, Overflow};
 pub use context::Conn;
 pub use error::{Error, Result};
 pub use handle::Handle;
 pub use handler::{Cause, Closed, Handler};
 pub use http::{Content, Request, Response};
+pub use hub::Counts;
 pub use id::ConnId;
 pub use quelea_core::{
     CloseCode, Message, MessageKind, Violation,
     handshake::{InvalidOrigin, Origin, OriginPolicy},
     http::{HeadLimits, Status},
 };
-pub use table::SendStatus;
+pub use table::{SendStatus, SubscribeStatus};
 pub use upgrade::{Accept, Upgrade};

@@ -39,6 +39,27 @@ impl Drop for SocketFile {
     }
 }
 
+impl Bound {
+    /// The listeners of `count` workers: for TCP each has its own, among which the kernel spreads
+    /// what comes; those of a Unix socket are one.
+    pub(crate) fn share(&mut self, count: usize) -> Result<Vec<Vec<Listener>>> {
+        let failed = |source| Error::Listen { address: self.address.to_string(), source };
+        let mut shares = vec![std::mem::take(&mut self.listeners)];
+        for _ in 1..count {
+            let more = shares[0].iter().map(|listener| match listener {
+                Listener::Tcp(first) => {
+                    let socket = bind_tcp_once(first.local_addr()?, true)?;
+                    socket.listen(BACKLOG)?;
+                    Ok(Listener::Tcp(socket.into()))
+                }
+                Listener::Unix(first) => first.try_clone().map(Listener::Unix),
+            });
+            shares.push(more.collect::<io::Result<_>>().map_err(failed)?);
+        }
+        Ok(shares)
+    }
+}
+
 /// Binds and listens.
 pub(crate) fn bind(address: ListenAddress) -> Result<Bound> {
     let text = address.to_string();
@@ -66,14 +87,23 @@ pub(crate) fn bind(address: ListenAddress) -> Result<Bound> {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    // The first socket is bound without sharing, so that a port that another server listens on is
+    // an error, and not a place where half of the connections go.
+    let socket = bind_tcp_once(address, false)?;
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_tcp_once(address: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restarted server may take its port back while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
     // Accepted sockets inherit it: no system call a connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -3,29 +3,50 @@
 mod support;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use quelea::{CloseCode, Config, Conn, Handler, Message, Server};
-use std::{net::TcpStream, thread::JoinHandle, time::Duration};
+use quelea::{CloseCode, Config, Conn, ConnId, Handler, Message, Server, SubscribeStatus};
+use std::{
+    net::TcpStream,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 use support::{BINARY, CLOSE, PING, PONG, Raw, TEXT, frame};
 
 /// Does what it is told in text: `sub T`, `unsub T`, `pub T WORDS`, `others T WORDS`, `say WORDS`,
-/// `many T COUNT LEN`, `close`. It answers `done` to `sync`.
-struct Told;
+/// `many T COUNT LEN`, `close`. To `sync N` it sends `done` to the Nth connection: behind all that
+/// its sender has published, on whatever worker.
+struct Told {
+    birds: Arc<Mutex<Vec<ConnId>>>,
+}
 
 impl Handler for Told {
     type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        self.birds.lock().unwrap().push(conn.id());
+    }
 
     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         let Message::Text(text) = message else { return };
         let (command, rest) = text.split_once(' ').unwrap_or((text, ""));
         let (topic, words) = rest.split_once(' ').unwrap_or((rest, ""));
         match command {
-            "sub" => assert!(conn.subscribe(topic)),
-            "again" => assert!(!conn.subscribe(topic)),
+            "sub" => assert_eq!(conn.subscribe(topic), SubscribeStatus::Subscribed),
+            "match" => assert_eq!(conn.subscribe_pattern(topic), SubscribeStatus::Subscribed),
+            "unmatch" => assert!(conn.unsubscribe_pattern(topic)),
+            "again" => assert_eq!(conn.subscribe(topic), SubscribeStatus::Already),
             "unsub" => assert!(conn.unsubscribe(topic)),
             "pub" => drop(conn.publish(topic, words)),
             "others" => drop(conn.publish_to_others(topic, words)),
             "say" => drop(conn.send(rest)),
-            "sync" => drop(conn.send("done")),
+            "sync" => {
+                let to = self.birds.lock().unwrap()[rest.parse::<usize>().unwrap()];
+                conn.send_to(to, "done");
+            }
             "close" => drop(conn.close(CloseCode::NORMAL, "")),
             "many" => {
                 let (count, len) = words.split_once(' ').unwrap();
@@ -44,27 +65,53 @@ struct Flock {
     address: std::net::SocketAddr,
     handle: quelea::Handle,
     thread: Option<JoinHandle<quelea::Result<()>>>,
+    count: AtomicUsize,
+}
+
+/// A connection of a flock, by its number.
+struct Bird {
+    raw: Raw,
+    number: usize,
+}
+
+impl Deref for Bird {
+    type Target = Raw;
+
+    fn deref(&self) -> &Raw {
+        &self.raw
+    }
+}
+
+impl DerefMut for Bird {
+    fn deref_mut(&mut self) -> &mut Raw {
+        &mut self.raw
+    }
 }
 
 impl Flock {
     fn start(config: Config) -> Self {
-        let server = Server::new(|_| Told).config(config).unwrap().listen("127.0.0.1:0").unwrap();
+        let config = Config { workers: Some(support::workers()), ..config };
+        let birds = Arc::default();
+        let make = move |_| Told { birds: Arc::clone(&birds) };
+        let server = Server::new(make).config(config).unwrap().listen("127.0.0.1:0").unwrap();
         let address = match server.local_addresses().next() {
             Some(quelea::ListenAddress::Tcp(addresses)) => addresses[0],
             other => panic!("{other:?}"),
         };
         let handle = server.handle();
-        Self { address, handle, thread: Some(std::thread::spawn(move || server.run())) }
+        let thread = Some(std::thread::spawn(move || server.run()));
+        Self { address, handle, thread, count: AtomicUsize::new(0) }
     }
 
     /// A connection that was told some things, and has done them.
-    fn bird(&self, orders: &[&str]) -> Raw {
+    fn bird(&self, orders: &[&str]) -> Bird {
         let mut raw = Raw::new(TcpStream::connect(self.address).unwrap());
         raw.upgrade("/");
-        tell(&mut raw, orders);
-        tell(&mut raw, &["sync"]);
-        assert_eq!(raw.read_frame(), (TEXT, b"done".to_vec()));
-        raw
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut bird = Bird { raw, number };
+        tell(&mut bird, orders);
+        assert_eq!(heard(&mut bird), [""; 0]);
+        bird
     }
 }
 
@@ -85,10 +132,21 @@ fn tell(raw: &mut Raw, orders: &[impl AsRef<str>]) {
     raw.send(&bytes);
 }
 
-/// The texts that come before the next `done`.
-fn heard(raw: &mut Raw) -> Vec<String> {
-    tell(raw, &["sync"]);
-    std::iter::repeat_with(|| String::from_utf8(raw.read_frame().1).unwrap())
+/// The texts that come to a connection before the `done` it asks for.
+fn heard(bird: &mut Bird) -> Vec<String> {
+    let sync = format!("sync {}", bird.number);
+    tell(bird, &[sync]);
+    until_done(bird)
+}
+
+/// The texts that come to a connection, up to and with what another one has published by now.
+fn heard_from(publisher: &mut Bird, bird: &mut Bird) -> Vec<String> {
+    tell(publisher, &[format!("sync {}", bird.number)]);
+    until_done(bird)
+}
+
+fn until_done(bird: &mut Bird) -> Vec<String> {
+    std::iter::repeat_with(|| String::from_utf8(bird.read_frame().1).unwrap())
         .take_while(|text| text != "done")
         .collect()
 }
@@ -100,11 +158,10 @@ fn a_publish_reaches_all_subscribers_and_nobody_else() {
     let mut bob = flock.bird(&["sub north", "sub south"]);
     let mut carl = flock.bird(&["sub south"]);
     let mut dora = flock.bird(&[]);
-    tell(&mut dora, &["pub north one", "pub south two", "pub east three", "sync"]);
-    assert_eq!(dora.read_frame(), (TEXT, b"done".to_vec()));
-    assert_eq!(heard(&mut ada), ["one"]);
-    assert_eq!(heard(&mut bob), ["one", "two"]);
-    assert_eq!(heard(&mut carl), ["two"]);
+    tell(&mut dora, &["pub north one", "pub south two", "pub east three"]);
+    assert_eq!(heard_from(&mut dora, &mut ada), ["one"]);
+    assert_eq!(heard_from(&mut dora, &mut bob), ["one", "two"]);
+    assert_eq!(heard_from(&mut dora, &mut carl), ["two"]);
     assert_eq!(heard(&mut dora), [""; 0]);
 }
 
@@ -114,8 +171,8 @@ fn a_publish_to_others_passes_its_sender_over() {
     let mut ada = flock.bird(&["sub t"]);
     let mut bob = flock.bird(&["sub t"]);
     tell(&mut ada, &["pub t 1", "others t 2", "pub t 3", "others t 4", "others t 5", "pub t 6"]);
+    assert_eq!(heard_from(&mut ada, &mut bob), ["1", "2", "3", "4", "5", "6"]);
     assert_eq!(heard(&mut ada), ["1", "3", "6"]);
-    assert_eq!(heard(&mut bob), ["1", "2", "3", "4", "5", "6"]);
 }
 
 #[test]
@@ -124,8 +181,30 @@ fn a_subscription_begins_and_ends_between_two_publishes_of_one_tick() {
     let mut bob = flock.bird(&["sub t"]);
     let mut ada = flock.bird(&[]);
     tell(&mut ada, &["pub t 1", "sub t", "pub t 2", "unsub t", "pub t 3", "sub t", "pub t 4"]);
+    assert_eq!(heard_from(&mut ada, &mut bob), ["1", "2", "3", "4"]);
     assert_eq!(heard(&mut ada), ["2", "4"]);
-    assert_eq!(heard(&mut bob), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_pattern_gets_what_is_published_to_all_names_it_matches() {
+    let flock = Flock::start(Config::default());
+    let mut star = flock.bird(&["match a.*.c"]);
+    let mut rest = flock.bird(&["match a.>", "sub a.b"]);
+    // A name that reads like a pattern is a name.
+    let mut literal = flock.bird(&["sub a.*.c"]);
+    let mut ada = flock.bird(&[]);
+    tell(&mut ada, &["pub a.b.c 1", "pub a.b 2", "pub a 3", "pub a.x.c 4", "pub b.b.c 5"]);
+    tell(&mut ada, &["pub a.*.c 6"]);
+    assert_eq!(heard_from(&mut ada, &mut star), ["1", "4", "6"]);
+    let mut heard_by_rest = heard_from(&mut ada, &mut rest);
+    heard_by_rest.sort();
+    assert_eq!(heard_by_rest, ["1", "2", "2", "4", "6"], "twice by two subscriptions");
+    assert_eq!(heard_from(&mut ada, &mut literal), ["6"]);
+    tell(&mut star, &["unmatch a.*.c"]);
+    assert_eq!(heard(&mut star), [""; 0]);
+    tell(&mut ada, &["pub a.b.c 7"]);
+    assert_eq!(heard_from(&mut ada, &mut star), [""; 0]);
+    assert_eq!(heard_from(&mut ada, &mut rest), ["7"]);
 }
 
 #[test]
@@ -156,11 +235,13 @@ fn nothing_is_published_to_a_connection_behind_its_close_frame() {
     let flock = Flock::start(Config::default());
     let mut ada = flock.bird(&["sub t"]);
     let mut bob = flock.bird(&["sub t"]);
-    tell(&mut ada, &["pub t before", "close"]);
+    tell(&mut ada, &["pub t before"]);
+    assert_eq!(heard_from(&mut ada, &mut bob), ["before"]);
+    tell(&mut ada, &["close"]);
     assert_eq!(ada.read_frame(), (TEXT, b"before".to_vec()));
     assert_eq!(ada.read_frame().0, CLOSE);
     tell(&mut bob, &["pub t after"]);
-    assert_eq!(heard(&mut bob), ["before", "after"]);
+    assert_eq!(heard(&mut bob), ["after"]);
     ada.send(&frame(CLOSE, b""));
     assert!(ada.is_at_end());
 }
@@ -196,8 +277,9 @@ fn a_burst_of_one_callback_arrives_whole_and_in_order_up_to_the_limit() {
         for number in 0..kept {
             assert_eq!(raw.read_frame().1[..4], u32::to_be_bytes(number));
         }
-        assert_eq!(heard(raw), [""; 0]);
     }
+    assert_eq!(heard_from(&mut ada, &mut bob), [""; 0]);
+    assert_eq!(heard(&mut ada), [""; 0]);
 }
 
 #[test]
@@ -238,8 +320,8 @@ fn a_connection_that_is_gone_is_no_subscriber() {
     let mut ada = flock.bird(&[]);
     let mut bob = flock.bird(&["sub t"]);
     tell(&mut bob, &["pub t here"]);
+    assert_eq!(heard_from(&mut bob, &mut ada), [""; 0]);
     assert_eq!(heard(&mut bob), ["here"]);
-    assert_eq!(heard(&mut ada), [""; 0]);
 }
 
 #[test]
@@ -294,8 +376,9 @@ fn any_orders_of_one_tick_give_each_topic_in_order() {
                 })
             };
             tell(*ada.borrow_mut(), &told);
+            let heard_by_witness = heard_from(*ada.borrow_mut(), *witness.borrow_mut());
+            prop_assert_eq!(by_topic(heard_by_witness), others);
             prop_assert_eq!(by_topic(heard(*ada.borrow_mut())), own);
-            prop_assert_eq!(by_topic(heard(*witness.borrow_mut())), others);
             Ok(())
         })
         .unwrap();

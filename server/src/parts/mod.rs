@@ -1,7 +1,11 @@
-//! Data structures of a worker. Each knows nothing of the others.
+//! Data structures of a worker. Each knows nothing of the others but slots and ticks.
 
+pub(crate) mod alarms;
 pub(crate) mod arena;
+pub(crate) mod mailbox;
 pub(crate) mod outbox;
+pub(crate) mod patterns;
+pub(crate) mod rate;
 pub(crate) mod slots;
 pub(crate) mod timer;
 pub(crate) mod topics;

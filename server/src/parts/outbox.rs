@@ -7,6 +7,8 @@
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// The peer has to take something before more can be sent.
+    pub(crate) is_blocked: bool,
 }
 
 impl Outbox {
@@ -39,7 +41,7 @@ impl Outbox {
     pub(crate) fn advance(&mut self, sent: usize) {
         self.sent = (self.sent + sent).min(self.bytes.len());
         if self.is_empty() {
-            *self = Self::default();
+            (self.bytes, self.sent) = (Vec::new(), 0);
         }
     }
 }

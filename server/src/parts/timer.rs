@@ -24,6 +24,11 @@ impl Tick {
         TICK * self.0.wrapping_sub(earlier.0)
     }
 
+    /// The same in ticks.
+    pub(crate) const fn ticks_since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0) as u64
+    }
+
     const fn is_after(self, other: Self) -> bool {
         self.0.wrapping_sub(other.0) as i32 > 0
     }

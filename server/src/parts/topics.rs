@@ -1,6 +1,9 @@
 //! Who is subscribed to what: names, members, and nothing of what is published.
 
-use super::slots::{SlotId, Slots};
+use super::{
+    patterns::Patterns,
+    slots::{SlotId, Slots},
+};
 use slab::Slab;
 use std::collections::HashMap;
 
@@ -10,20 +13,32 @@ pub(crate) type TopicId = SlotId;
 /// Topics with their members, by slot index; `T` is what the user of it keeps with each topic.
 ///
 /// Subscribing and unsubscribing take as long as the slot has topics, however many members those
-/// have. Members lie one after the other, so that a
-/// publish walks memory in order. A topic without members is gone.
+/// have. Members lie one after the other, so that a publish walks memory in order. A topic without
+/// members is gone. A pattern is a topic that what is published to other names goes to as well.
 #[derive(Debug)]
 pub(crate) struct Topics<T> {
     names: HashMap<Box<str>, TopicId>,
+    patterns: HashMap<Box<str>, TopicId>,
+    matcher: Patterns<TopicId>,
     topics: Slots<Topic<T>>,
     subscriptions: Slab<Subscription>,
     /// The first subscription of each slot.
     first: Vec<u32>,
 }
 
+/// What the name of a topic means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Itself.
+    Exact,
+    /// The names that it matches.
+    Pattern,
+}
+
 #[derive(Debug)]
 struct Topic<T> {
     name: Box<str>,
+    kind: Kind,
     members: Vec<Member>,
     data: T,
 }
@@ -49,38 +64,52 @@ struct Subscription {
     position: u32,
     /// The next subscription of the slot.
     next: u32,
+    /// The slot is to get the latest message of the topic once it can.
+    is_owed: bool,
 }
 
 const NONE: u32 = u32::MAX;
 
-impl<T: Default> Topics<T> {
+impl<T> Topics<T> {
     pub(crate) fn new() -> Self {
         Self {
             names: HashMap::new(),
+            patterns: HashMap::new(),
+            matcher: Patterns::new(),
             topics: Slots::new(),
             subscriptions: Slab::new(),
             first: Vec::new(),
         }
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<TopicId> {
-        self.names.get(name).copied()
+    pub(crate) fn find(&self, name: &str, kind: Kind) -> Option<TopicId> {
+        match kind {
+            Kind::Exact => self.names.get(name).copied(),
+            Kind::Pattern => self.patterns.get(name).copied(),
+        }
     }
 
-    /// Adds a slot to a topic; `None` if it is there already, or if there is no room for one more
-    /// topic.
-    pub(crate) fn subscribe(&mut self, slot: usize, name: &str) -> Option<TopicId> {
-        let topic = match self.find(name) {
+    /// Appends the topic of a name, and the patterns that match it.
+    pub(crate) fn find_all(&self, name: &str, found: &mut Vec<TopicId>) {
+        found.extend(self.names.get(name));
+        if !self.matcher.is_empty() {
+            self.matcher.matches(name, found);
+        }
+    }
+
+    /// Adds a slot to a topic, which is made with `make` if need be; `None` if the slot is there
+    /// already, or if there is no room for one more topic.
+    pub(crate) fn subscribe(
+        &mut self,
+        slot: usize,
+        name: &str,
+        kind: Kind,
+        make: impl FnOnce() -> T,
+    ) -> Option<TopicId> {
+        let topic = match self.find(name, kind) {
             Some(topic) if self.subscription_of(slot, topic).is_some() => return None,
             Some(topic) => topic,
-            None => {
-                let name = Box::<str>::from(name);
-                let data = T::default();
-                let topic = Topic { name: name.clone(), members: Vec::new(), data };
-                let id = self.topics.insert(topic).ok()?;
-                self.names.insert(name, id);
-                id
-            }
+            None => self.add(name, kind, make())?,
         };
         if self.first.len() <= slot {
             self.first.resize(slot + 1, NONE);
@@ -88,10 +117,26 @@ impl<T: Default> Topics<T> {
         let members = &mut self.topics.get_mut(topic)?.members;
         let position = members.len() as u32;
         let next = self.first[slot];
-        let key = self.subscriptions.insert(Subscription { topic, position, next }) as u32;
+        let subscription = Subscription { topic, position, next, is_owed: false };
+        let key = self.subscriptions.insert(subscription) as u32;
         members.push(Member { slot: slot as u32, subscription: key });
         self.first[slot] = key;
         Some(topic)
+    }
+
+    fn add(&mut self, name: &str, kind: Kind, data: T) -> Option<TopicId> {
+        let topic = Topic { name: name.into(), kind, members: Vec::new(), data };
+        let id = self.topics.insert(topic).ok()?;
+        match kind {
+            Kind::Exact => {
+                self.names.insert(name.into(), id);
+            }
+            Kind::Pattern => {
+                self.patterns.insert(name.into(), id);
+                self.matcher.insert(name, id);
+            }
+        }
+        Some(id)
     }
 
     /// Takes a slot out of a topic; whether it was there.
@@ -134,6 +179,35 @@ impl<T: Default> Topics<T> {
         self.subscription_of(slot, topic).is_some()
     }
 
+    /// How many topics a slot has.
+    pub(crate) fn count_of_slot(&self, slot: usize) -> usize {
+        self.keys(slot).count()
+    }
+
+    /// Notes whether a member is to get the latest message of a topic later.
+    pub(crate) fn set_owed(&mut self, member: Member, is_owed: bool) {
+        if let Some(subscription) = self.subscriptions.get_mut(member.subscription as usize) {
+            subscription.is_owed = is_owed;
+        }
+    }
+
+    /// Appends the topics whose latest message a slot is to get, and notes that it gets them.
+    pub(crate) fn take_owed(&mut self, slot: usize, owed: &mut Vec<TopicId>) {
+        let mut key = self.first(slot);
+        while let Some(subscription) = self.subscriptions.get_mut(key as usize) {
+            if std::mem::take(&mut subscription.is_owed) {
+                owed.push(subscription.topic);
+            }
+            key = subscription.next;
+        }
+    }
+
+    /// The membership of a slot in a topic.
+    pub(crate) fn member(&self, slot: usize, topic: TopicId) -> Option<Member> {
+        let subscription = self.subscription_of(slot, topic)? as u32;
+        Some(Member { slot: slot as u32, subscription })
+    }
+
     /// The members of a topic, and what is kept with it.
     pub(crate) fn get(&self, topic: TopicId) -> Option<(&[Member], &T)> {
         self.topics.get(topic).map(|topic| (&topic.members[..], &topic.data))
@@ -160,7 +234,8 @@ impl<T: Default> Topics<T> {
 
     /// Removes a subscription that its slot no longer leads to; returns the slot's next one.
     fn remove(&mut self, key: u32) -> u32 {
-        let Subscription { topic: id, position, next } = self.subscriptions.remove(key as usize);
+        let Subscription { topic: id, position, next, .. } =
+            self.subscriptions.remove(key as usize);
         let Some(topic) = self.topics.get_mut(id) else { return next };
         topic.members.swap_remove(position as usize);
         if let Some(moved) = topic.members.get(position as usize) {
@@ -169,7 +244,13 @@ impl<T: Default> Topics<T> {
         if topic.members.is_empty()
             && let Some(topic) = self.topics.remove(id)
         {
-            self.names.remove(&topic.name);
+            match topic.kind {
+                Kind::Exact => self.names.remove(&topic.name),
+                Kind::Pattern => {
+                    self.matcher.remove(&topic.name);
+                    self.patterns.remove(&topic.name)
+                }
+            };
         }
         next
     }
@@ -196,6 +277,41 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_pattern_is_a_topic_of_its_own_and_gone_with_its_last_member() {
+        let mut topics = Topics::new();
+        let pattern = topics.subscribe(1, "a.*", Kind::Pattern, || ()).unwrap();
+        let exact = topics.subscribe(2, "a.*", Kind::Exact, || ()).unwrap();
+        assert_ne!(pattern, exact);
+        let found = |topics: &Topics<()>, name| {
+            let mut found = Vec::new();
+            topics.find_all(name, &mut found);
+            found
+        };
+        assert_eq!(found(&topics, "a.b"), [pattern]);
+        assert_eq!(found(&topics, "a.b.c"), []);
+        topics.unsubscribe_all(1);
+        assert!(topics.matcher.is_empty() && found(&topics, "a.b").is_empty());
+        assert_eq!(topics.find("a.*", Kind::Exact), Some(exact));
+    }
+
+    #[test]
+    fn what_is_owed_is_taken_once_and_only_by_its_slot() {
+        let mut topics = Topics::new();
+        let a = topics.subscribe(1, "a", Kind::Exact, || ()).unwrap();
+        let b = topics.subscribe(1, "b", Kind::Exact, || ()).unwrap();
+        topics.subscribe(2, "a", Kind::Exact, || ()).unwrap();
+        topics.set_owed(topics.member(1, a).unwrap(), true);
+        topics.set_owed(topics.member(1, b).unwrap(), true);
+        let mut owed = Vec::new();
+        topics.take_owed(2, &mut owed);
+        assert_eq!(owed, []);
+        topics.take_owed(1, &mut owed);
+        assert_eq!(owed, [b, a]);
+        topics.take_owed(1, &mut owed);
+        assert_eq!(owed.len(), 2);
+    }
+
     proptest! {
         #[test]
         fn members_are_those_of_a_map_of_sets(
@@ -207,12 +323,12 @@ mod tests {
                 match operation {
                     Operation::Subscribe(slot, name) => {
                         let name = name.to_string();
-                        let is_new = topics.subscribe(slot, &name).is_some();
+                        let is_new = topics.subscribe(slot, &name, Kind::Exact, || ()).is_some();
                         prop_assert_eq!(is_new, oracle.entry(name).or_default().insert(slot));
                     }
                     Operation::Unsubscribe(slot, name) => {
                         let name = name.to_string();
-                        let was = topics.find(&name).is_some_and(|id| topics.unsubscribe(slot, id));
+                        let was = topics.find(&name, Kind::Exact).is_some_and(|id| topics.unsubscribe(slot, id));
                         prop_assert_eq!(was, oracle.entry(name).or_default().remove(&slot));
                     }
                     Operation::Leave(slot) => {
@@ -226,7 +342,7 @@ mod tests {
                 let total: usize = oracle.values().map(BTreeSet::len).sum();
                 prop_assert_eq!(topics.subscriptions.len(), total);
                 for (name, expected) in &oracle {
-                    let id = topics.find(name).unwrap();
+                    let id = topics.find(name, Kind::Exact).unwrap();
                     let (members, ()) = topics.get(id).unwrap();
                     let found: BTreeSet<_> = members.iter().map(|member| member.slot()).collect();
                     prop_assert_eq!(&found, expected);

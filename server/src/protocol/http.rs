@@ -1,14 +1,14 @@
 //! Collecting request heads: in place when one comes whole, in a buffer when it does not.
 
-use crate::address::PeerAddress;
+use crate::{address::PeerAddress, admission::Refusal};
 use quelea_core::http::{HeadError, HeadLimits, HeadScanner};
 
 /// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
     pub(crate) peer: PeerAddress,
-    /// The server is full: the first request is answered with 503.
-    pub(crate) is_excess: bool,
+    /// The first request is answered with a refusal.
+    pub(crate) refusal: Option<Refusal>,
     head: Vec<u8>,
     scanner: HeadScanner,
 }
@@ -28,8 +28,8 @@ impl Head<'_> {
 }
 
 impl HttpConnection {
-    pub(crate) fn new(peer: PeerAddress, is_excess: bool) -> Self {
-        Self { peer, is_excess, head: Vec::new(), scanner: HeadScanner::default() }
+    pub(crate) fn new(peer: PeerAddress, refusal: Option<Refusal>) -> Self {
+        Self { peer, refusal, head: Vec::new(), scanner: HeadScanner::default() }
     }
 
     /// Whether part of a head came.

@@ -1,16 +1,82 @@
-//! The deadlines of connections: for the handshake, and for the end.
+//! The deadlines of connections: for the handshake, for silence, for life, and for the end.
 
-use super::{Stage, Table};
-use crate::parts::slots::SlotId;
-use std::time::Instant;
+use super::{Closing, Stage, Table, slot::Slot};
+use crate::parts::{slots::SlotId, timer::Tick};
+use std::time::{Duration, Instant};
 
-/// What a look at a silent connection found.
+/// How long each wait may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) handshake: Duration,
+    pub(crate) close: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) pong: Duration,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// What a look at an open connection found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heartbeat {
+pub(crate) enum Checked {
     /// It is there, or has time left to show it.
     Alive,
+    /// It has to be pinged.
+    Silent,
     /// It did not answer in time.
     Gone,
+    /// It sent no message for too long.
+    Idle,
+}
+
+/// A timer beside the one that each slot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// One of the handler's.
+    Handler(u8),
+    /// The connection has lived long enough.
+    Lifetime,
+}
+
+/// The key of [`Alarm::Lifetime`]: the handler's keys are below.
+const LIFETIME: u16 = 256;
+
+/// What makes a ping one of ours; the time it was sent follows, in nanoseconds since the start.
+const PING_MARK: [u8; 4] = *b"\0ql\0";
+
+/// The longest timer of a handler; a longer one is cut. The ticks of a wheel wrap after a year.
+const ALARM_MAX: Duration = Duration::from_secs(100 * 24 * 60 * 60);
+
+impl Timeouts {
+    /// When a connection that does nothing has to be looked at, and what is found then if it is now.
+    fn check(&self, slot: &Slot, now: Tick) -> (Checked, Option<Duration>) {
+        let mut next: Option<Duration> = None;
+        let mut left = |limit: Duration, elapsed: Duration| {
+            let left = limit.saturating_sub(elapsed);
+            next = Some(next.map_or(left, |next| next.min(left)));
+            left.is_zero()
+        };
+        let mut checked = Checked::Alive;
+        if let Some(limit) = self.idle
+            && left(limit, now.since(slot.active))
+        {
+            checked = Checked::Idle;
+        }
+        if let Some(interval) = self.ping_interval {
+            // Of a peer that was pinged, `heard` is when.
+            let limit = if slot.pinged { self.pong } else { interval };
+            if left(limit, now.since(slot.heard)) {
+                checked = if slot.pinged { Checked::Gone } else { Checked::Silent };
+            }
+        }
+        (checked, next)
+    }
+
+    /// The lifetime of a connection: up to a tenth shorter than told, by a hash of its id.
+    fn lifetime_of(&self, id: SlotId) -> Option<Duration> {
+        let lifetime = self.lifetime?;
+        let hash = (id.index() as u32 ^ id.generation().rotate_left(16)).wrapping_mul(0x9e37_79b9);
+        Some(lifetime - lifetime / 10 * (hash >> 16) / (1 << 16))
+    }
 }
 
 impl Table {
@@ -24,37 +90,79 @@ impl Table {
         self.timers.arm(id.index(), self.now + self.timeouts.close);
     }
 
-    /// Looks after an open connection once it has been silent for a while. What it sends until then
-    /// does not touch its timer.
-    pub(super) fn arm_heartbeat(&mut self, id: SlotId) {
-        match self.timeouts.ping_interval {
-            Some(interval) => self.timers.arm(id.index(), self.now + interval),
+    /// The timer of an open connection is due, or it was just opened: pings a silent peer, and arms
+    /// the timer for the next look. What the peer sends until then does not touch it. Only what was
+    /// pinged is ever gone, so that a server that slept does not end peers that had no chance.
+    pub(crate) fn check_open(&mut self, id: SlotId) -> Checked {
+        let now = self.timers.now();
+        let timeouts = self.timeouts;
+        let Some(slot) = self.slots.get_mut(id) else { return Checked::Alive };
+        if slot.held {
+            // Whom we do not listen to cannot show that it is there.
+            (slot.heard, slot.active, slot.pinged) = (now, now, false);
+        }
+        let (mut checked, mut next) = timeouts.check(slot, now);
+        let ping = checked == Checked::Silent;
+        if ping {
+            (slot.heard, slot.pinged) = (now, true);
+            (checked, next) = timeouts.check(slot, now);
+        }
+        if checked != Checked::Alive {
+            return checked;
+        }
+        match next {
+            Some(next) => self.timers.arm(id.index(), self.now + next),
             None => self.timers.disarm(id.index()),
         }
+        if ping {
+            let nanoseconds = self.now.duration_since(self.start).as_nanos() as u64;
+            let mut payload = [0; 12];
+            payload[..4].copy_from_slice(&PING_MARK);
+            payload[4..].copy_from_slice(&nanoseconds.to_be_bytes());
+            self.ping(id, &payload);
+        }
+        Checked::Alive
     }
 
-    /// The timer of an open connection is due: pings a silent peer, or finds that it is gone.
-    pub(crate) fn check_heartbeat(&mut self, id: SlotId) -> Heartbeat {
-        let Some(interval) = self.timeouts.ping_interval else { return Heartbeat::Alive };
-        let Some(slot) = self.slots.get(id) else { return Heartbeat::Alive };
-        let silence = self.timers.now().since(slot.heard);
-        let limit = interval + self.timeouts.pong;
-        if silence >= limit {
-            return Heartbeat::Gone;
+    /// How long ago the ping was sent that a pong answers, if it is one of ours.
+    pub(crate) fn round_trip(&self, payload: &[u8]) -> Option<Duration> {
+        let sent = payload.strip_prefix(&PING_MARK)?;
+        let sent = Duration::from_nanos(u64::from_be_bytes(sent.try_into().ok()?));
+        let round_trip = self.now.duration_since(self.start).checked_sub(sent)?;
+        let longest = self.timeouts.ping_interval? + self.timeouts.pong;
+        (round_trip <= longest).then_some(round_trip)
+    }
+
+    /// Starts to watch a connection that was just opened.
+    pub(super) fn arm_open(&mut self, id: SlotId) {
+        if let Some(lifetime) = self.timeouts.lifetime_of(id) {
+            self.alarms.set(id, LIFETIME, self.now + lifetime);
         }
-        let next = if silence < interval { interval } else { limit };
-        // Whom we do not listen to cannot answer.
-        let ping = silence >= interval && !slot.paused;
-        self.timers.arm(id.index(), self.now + (next - silence));
-        if ping {
-            self.ping(id, &[]);
+        self.check_open(id);
+    }
+
+    /// Sets a timer of the handler's.
+    pub(crate) fn set_alarm(&mut self, id: SlotId, key: u8, after: Duration) -> bool {
+        if !self.is_websocket(id) {
+            return false;
         }
-        Heartbeat::Alive
+        self.alarms.set(id, u16::from(key), self.now + after.min(ALARM_MAX));
+        true
+    }
+
+    pub(crate) fn clear_alarm(&mut self, id: SlotId, key: u8) -> bool {
+        self.alarms.clear(id, u16::from(key))
+    }
+
+    /// A timer beside those of the slots that is due.
+    pub(crate) fn next_alarm(&mut self) -> Option<(SlotId, Alarm)> {
+        let (id, key) = self.alarms.expired(self.now)?;
+        Some((id, u8::try_from(key).map_or(Alarm::Lifetime, Alarm::Handler)))
     }
 
     /// When the first may be due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.alarms.next()).min()
     }
 
     /// A connection whose time is over.
@@ -66,5 +174,46 @@ impl Table {
     /// Whether a connection is a WebSocket that is open or closing.
     pub(crate) fn is_websocket(&self, id: SlotId) -> bool {
         self.slots.get(id).is_some_and(|slot| matches!(slot.stage, Stage::WebSocket(_)))
+    }
+
+    /// Why we began the closing handshake, if we did.
+    pub(crate) fn closing(&self, id: SlotId) -> Closing {
+        self.slots.get(id).map_or(Closing::No, |slot| slot.closing)
+    }
+
+    /// Counts a message or a ping or pong of the peer's; whether it is within the rates.
+    #[inline]
+    pub(crate) fn count_received(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
+        let now = self.timers.now();
+        if is_message && let Some(slot) = self.slots.get_mut(id) {
+            slot.active = now;
+        }
+        !self.meter.is_on() || self.meter.take(id.index(), len, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parts::timer::TICK;
+
+    #[test]
+    fn lifetimes_are_spread_over_their_last_tenth() {
+        let lifetime = Duration::from_secs(1000);
+        let timeouts = Timeouts {
+            handshake: TICK,
+            close: TICK,
+            ping_interval: None,
+            pong: TICK,
+            idle: None,
+            lifetime: Some(lifetime),
+        };
+        let mut tenths = [0; 10];
+        for index in 0..1000 {
+            let own = timeouts.lifetime_of(SlotId::new(index, 1)).unwrap();
+            assert!(own > lifetime * 9 / 10 && own <= lifetime);
+            tenths[((lifetime - own).as_secs() / 10) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
     }
 }

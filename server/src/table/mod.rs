@@ -6,37 +6,44 @@ mod publish;
 mod skips;
 mod slot;
 
-pub(crate) use deadlines::Heartbeat;
+pub(crate) use deadlines::{Alarm, Checked, Timeouts};
+pub(crate) use publish::FanoutOptions;
+pub use publish::SubscribeStatus;
 pub(crate) use slot::{Closing, Ending, Stage};
 
 use crate::{
     id::ConnId,
+    mail::Outgoing,
     parts::{
+        alarms::Alarms,
         arena::Arena,
+        rate::{Meter, Rates},
         slots::{SlotId, Slots},
-        timer::Wheel,
+        timer::{Tick, Wheel},
     },
 };
 use publish::Fanout;
 use quelea_core::{
     CloseCode, CloseFrame, Connection, Context, Event, Message, Received, Violation,
-    connection::SendError,
+    connection::SendError, frame::HEADER_BYTES_MAX,
 };
 use slot::Slot;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What became of something that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendStatus {
-    /// It leaves at the end of this tick.
+    /// It leaves at the end of this tick, or as soon as the peer takes what was sent before.
     Queued,
-    /// It waits, because the peer is slow to take what was sent before.
-    /// [`Handler::on_drain`](crate::Handler::on_drain) tells when all is taken.
+    /// The same, but more than
+    /// [`Config::high_water_bytes`](crate::Config::high_water_bytes) wait for this peer: better
+    /// send no more until [`Handler::on_drain`](crate::Handler::on_drain).
     Backlogged,
-    /// It is lost: what waits for this peer would have passed
-    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max).
+    /// It is lost: what waits for this peer, or in the mailbox of another worker, would have passed
+    /// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max) or
+    /// [`Config::mailbox_bytes_max`](crate::Config::mailbox_bytes_max).
     Dropped,
-    /// The connection is gone, closing, or not open yet.
+    /// The connection, or the server, is gone, closing, or not open yet.
     Closed,
     /// It may not be on the wire: a reserved close code, or a ping of more than 125 bytes.
     Invalid,
@@ -54,30 +61,36 @@ pub(crate) struct Table {
     ending: Vec<SlotId>,
     /// Connections whose peers took a backlog at last.
     drained: Vec<SlotId>,
-    outbox_bytes_max: usize,
+    marks: Marks,
     fanout: Fanout,
     /// For what is written behind something that has to be written first.
     scratch: Vec<u8>,
     timers: Wheel,
+    alarms: Alarms,
     timeouts: Timeouts,
+    meter: Meter,
+    outgoing: Outgoing,
+    start: Instant,
     now: Instant,
 }
 
-/// How long each wait may take.
+/// How many bytes may wait for a peer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    pub(crate) handshake: Duration,
-    pub(crate) close: Duration,
-    pub(crate) ping_interval: Option<Duration>,
-    pub(crate) pong: Duration,
+pub(crate) struct Marks {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) max: usize,
 }
 
 /// What a table is made with.
 pub(crate) struct TableOptions {
     pub(crate) worker: u8,
     pub(crate) context: Context,
-    pub(crate) outbox_bytes_max: usize,
+    pub(crate) marks: Marks,
     pub(crate) timeouts: Timeouts,
+    pub(crate) rates: Rates,
+    pub(crate) fanout: FanoutOptions,
+    pub(crate) outgoing: Outgoing,
     pub(crate) now: Instant,
 }
 
@@ -91,11 +104,15 @@ impl Table {
             dirty: Vec::new(),
             ending: Vec::new(),
             drained: Vec::new(),
-            outbox_bytes_max: options.outbox_bytes_max,
-            fanout: Fanout::new(),
+            marks: options.marks,
+            fanout: Fanout::new(options.fanout),
             scratch: Vec::new(),
             timers: Wheel::new(options.now),
+            alarms: Alarms::new(options.now),
             timeouts: options.timeouts,
+            meter: Meter::new(options.rates),
+            outgoing: options.outgoing,
+            start: options.now,
             now: options.now,
         }
     }
@@ -106,7 +123,16 @@ impl Table {
         self.timers.set_now(now);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) const fn worker(&self) -> u8 {
+        self.worker
+    }
+
+    /// The time of this tick.
+    pub(crate) const fn tick(&self) -> Tick {
+        self.timers.now()
+    }
+
+    pub(crate) const fn len(&self) -> usize {
         self.slots.len()
     }
 
@@ -114,9 +140,9 @@ impl Table {
         ConnId::new(self.worker, id)
     }
 
-    /// The slot of a connection of this worker.
-    pub(crate) fn slot_id(&self, id: ConnId) -> Option<SlotId> {
-        (id.worker() == self.worker).then(|| id.slot())
+    /// What is on its way to other workers.
+    pub(crate) const fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
     }
 
     /// A new connection that has its handshake before it; `None` when all slots are taken.
@@ -126,10 +152,11 @@ impl Table {
         Some(id)
     }
 
-    pub(crate) fn remove(&mut self, id: SlotId) {
-        if self.slots.remove(id).is_some() {
-            self.timers.disarm(id.index());
-        }
+    /// Frees a slot; whether it was a WebSocket once, `None` if there is no such slot.
+    pub(crate) fn remove(&mut self, id: SlotId) -> Option<bool> {
+        let slot = self.slots.remove(id)?;
+        self.timers.disarm(id.index());
+        Some(slot.opened)
     }
 
     pub(crate) fn ids(&self) -> Vec<SlotId> {
@@ -140,7 +167,7 @@ impl Table {
     #[inline]
     pub(crate) fn stage_of_heard(&mut self, id: SlotId) -> Option<&mut Stage> {
         let slot = self.slots.get_mut(id)?;
-        slot.heard = self.timers.now();
+        (slot.heard, slot.pinged) = (self.timers.now(), false);
         Some(&mut slot.stage)
     }
 
@@ -152,9 +179,12 @@ impl Table {
     /// The handshake is done: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, id: SlotId, connection: Connection) {
         if let Some(slot) = self.slots.get_mut(id) {
+            let now = self.timers.now();
             slot.stage = Stage::WebSocket(connection);
-            slot.heard = self.timers.now();
-            self.arm_heartbeat(id);
+            slot.opened = true;
+            (slot.heard, slot.active) = (now, now);
+            self.meter.reset(id.index(), now);
+            self.arm_open(id);
         }
     }
 
@@ -214,6 +244,14 @@ impl Table {
         })
     }
 
+    /// Sends to any connection of the server.
+    pub(crate) fn send_to(&mut self, id: ConnId, message: Message<'_>) -> SendStatus {
+        if id.worker() == self.worker {
+            return self.send(id.slot(), message);
+        }
+        if self.outgoing.send(id, message) { SendStatus::Queued } else { SendStatus::Dropped }
+    }
+
     pub(crate) fn ping(&mut self, id: SlotId, payload: &[u8]) -> SendStatus {
         self.write(id, payload.len(), |connection, context, out| {
             connection.ping(payload, context, out)
@@ -225,33 +263,52 @@ impl Table {
         self.begin_close(id, CloseFrame { code, reason }, Closing::Local)
     }
 
-    /// Begins the closing handshake because the server stops.
-    pub(crate) fn shut_down(&mut self, id: SlotId) {
-        let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: "the server stops" };
-        self.begin_close(id, frame, Closing::Shutdown);
+    /// Begins the closing handshake for a reason of our own.
+    pub(crate) fn shut_down(&mut self, id: SlotId, closing: Closing) {
+        self.begin_close(id, closing.frame(), closing);
     }
 
     fn begin_close(&mut self, id: SlotId, frame: CloseFrame<'_>, closing: Closing) -> SendStatus {
+        self.write_pending(id);
+        self.close_now(id, frame, closing)
+    }
+
+    /// Begins the closing handshake behind what was written to the connection itself.
+    fn close_now(&mut self, id: SlotId, frame: CloseFrame<'_>, closing: Closing) -> SendStatus {
         // A close frame is sent whatever waits before it: it is what ends the waiting.
         let status =
-            self.write(id, 0, |connection, context, out| connection.close(frame, context, out));
-        if matches!(status, SendStatus::Queued | SendStatus::Backlogged)
+            self.append(id, |connection, context, out| connection.close(frame, context, out));
+        if status == SendStatus::Queued
             && let Some(slot) = self.slots.get_mut(id)
         {
             slot.closing = closing;
+            // The answer has to be read.
+            slot.held = false;
             self.arm_close(id);
         }
         status
     }
 
-    /// Who began the closing handshake that the peer now ends.
-    pub(crate) fn closing(&self, id: SlotId) -> Closing {
-        self.slots.get(id).map_or(Closing::No, |slot| slot.closing)
-    }
-
     /// Bytes that wait for the peer, those of this tick included.
     pub(crate) fn queued(&self, id: SlotId) -> usize {
         self.slots.get(id).map_or(0, |slot| slot.output.queued(&self.arena))
+    }
+
+    /// Wants nothing from the peer for now, or something again.
+    pub(crate) fn hold(&mut self, id: SlotId, hold: bool) {
+        let now = self.timers.now();
+        if let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.stage.is_open()) {
+            slot.held = hold;
+            (slot.heard, slot.active, slot.pinged) = (now, now, false);
+        }
+    }
+
+    /// Copies what was published before to the connection's own output.
+    #[inline]
+    fn write_pending(&mut self, id: SlotId) {
+        if self.fanout.has_pending_for(id.index()) && self.is_open(id) {
+            self.deliver_pending(id);
+        }
     }
 
     #[inline]
@@ -261,18 +318,39 @@ impl Table {
         len: usize,
         append: impl FnOnce(&mut Connection, &mut Context, &mut Vec<u8>) -> Result<(), SendError>,
     ) -> SendStatus {
-        if self.fanout.has_pending_for(id.index()) && self.is_open(id) {
-            self.deliver_pending(id);
+        self.write_pending(id);
+        let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
+        let queued = slot.output.queued(&self.arena) + HEADER_BYTES_MAX + len;
+        if queued > self.marks.max {
+            if !slot.stage.is_open() {
+                return SendStatus::Closed;
+            }
+            // Who waits for `on_drain` after this is called, as long as there is something to drain.
+            slot.backlogged |= queued > HEADER_BYTES_MAX + len;
+            return SendStatus::Dropped;
         }
+        let is_backlogged = queued > self.marks.high;
+        let status = self.append(id, append);
+        if is_backlogged
+            && status == SendStatus::Queued
+            && let Some(slot) = self.slots.get_mut(id)
+        {
+            slot.backlogged = true;
+            return SendStatus::Backlogged;
+        }
+        status
+    }
+
+    #[inline]
+    fn append(
+        &mut self,
+        id: SlotId,
+        append: impl FnOnce(&mut Connection, &mut Context, &mut Vec<u8>) -> Result<(), SendError>,
+    ) -> SendStatus {
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
-        let bytes_max = quelea_core::frame::HEADER_BYTES_MAX + len;
-        if len > 0 && slot.output.queued(&self.arena) + bytes_max > self.outbox_bytes_max {
-            return if connection.is_open() { SendStatus::Dropped } else { SendStatus::Closed };
-        }
         let out = slot.output.buffer(id, &mut self.arena, &mut self.dirty);
         match append(connection, &mut self.context, out) {
-            Ok(()) if slot.output.is_blocked() => SendStatus::Backlogged,
             Ok(()) => SendStatus::Queued,
             Err(SendError::Closed | SendError::InFragments) => SendStatus::Closed,
             Err(_) => SendStatus::Invalid,

@@ -24,19 +24,16 @@ pub(super) struct Output {
     outbox: Option<Box<Outbox>>,
     /// It is sent what a topic has gathered, and nothing else.
     pub(super) shared: Option<SharedId>,
-    blocked: bool,
-    /// It was blocked, and the handler was not told yet that it no longer is.
-    backlogged: bool,
 }
 
 impl Output {
     pub(super) const fn new() -> Self {
-        Self { piece: None, outbox: None, shared: None, blocked: false, backlogged: false }
+        Self { piece: None, outbox: None, shared: None }
     }
 
     /// Whether the peer has to take something before more can be sent.
-    pub(super) const fn is_blocked(&self) -> bool {
-        self.blocked
+    pub(super) fn is_blocked(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.is_blocked)
     }
 
     /// Whether nothing is to be sent.
@@ -89,8 +86,8 @@ impl Output {
     }
 
     fn send_short(&mut self, sent: usize, arena: &mut Arena, fanout: &Fanout) {
-        (self.blocked, self.backlogged) = (true, true);
         let outbox = self.outbox.get_or_insert_default();
+        outbox.is_blocked = true;
         let piece = self.piece.take();
         match (self.shared.take(), piece) {
             (Some(shared), _) => {
@@ -123,13 +120,16 @@ impl Table {
 
     /// Whether something is to be done as soon as the sends are, without waiting for more.
     pub(crate) const fn has_work_after_sends(&self) -> bool {
-        !self.ending.is_empty() || !self.dirty.is_empty()
+        !self.ending.is_empty() || !self.dirty.is_empty() || !self.drained.is_empty()
     }
 
     /// The driver could send only so much of a piece.
     pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.output.send_short(sent, &mut self.arena, &self.fanout);
+        if slot.output.queued(&self.arena) > self.marks.high {
+            slot.backlogged = true;
+        }
         if let Stage::WebSocket(connection) = &mut slot.stage {
             connection.hold_pongs(true);
         }
@@ -137,27 +137,41 @@ impl Table {
 
     /// All short sends are told: the rest was sent.
     pub(crate) fn finish_sends(&mut self) {
-        self.fanout.clear(&mut self.slots);
+        self.fanout.finish_sends(&mut self.slots);
         for owner in self.arena.clear() {
             if let Some(slot) = self.slots.get_mut(owner) {
                 slot.output.piece = None;
+                if slot.backlogged && slot.output.outbox.is_none() {
+                    slot.backlogged = false;
+                    self.drained.push(owner);
+                }
             }
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
             self.finish_outbox(id);
         }
+        // Answers that were held back may be dirty already.
+        dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }
 
     fn finish_outbox(&mut self, id: SlotId) {
-        let Some(slot) = self.slots.get_mut(id).filter(|slot| !slot.output.blocked) else { return };
-        slot.output.outbox = None;
-        let was_backlogged = std::mem::take(&mut slot.output.backlogged);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let is_blocked = slot.output.is_blocked();
+        if !is_blocked {
+            slot.output.outbox = None;
+        }
+        if slot.backlogged && slot.output.queued(&self.arena) <= self.marks.low {
+            slot.backlogged = false;
+            self.drained.push(id);
+        }
+        if is_blocked {
+            return;
+        }
         match &mut slot.stage {
             Stage::Ending(_) => self.ending.push(id),
-            _ if !was_backlogged => {}
-            Stage::Http(_) => self.drained.push(id),
+            Stage::Http(_) => {}
             Stage::WebSocket(connection) => {
                 connection.hold_pongs(false);
                 let mut pong = Vec::new();
@@ -165,7 +179,7 @@ impl Table {
                 if !pong.is_empty() {
                     slot.output.buffer(id, &mut self.arena, &mut self.dirty).extend(pong);
                 }
-                self.drained.push(id);
+                self.deliver_owed(id);
             }
         }
     }
@@ -173,10 +187,17 @@ impl Table {
     /// The peer took something: what waits for it goes out with the next sends.
     pub(crate) fn handle_writable(&mut self, id: SlotId) {
         if let Some(slot) = self.slots.get_mut(id)
-            && std::mem::take(&mut slot.output.blocked)
+            && let Some(outbox) = &mut slot.output.outbox
+            && std::mem::take(&mut outbox.is_blocked)
         {
-            slot.heard = self.timers.now();
+            (slot.heard, slot.pinged) = (self.timers.now(), false);
             self.dirty.push(id);
+            // A response may be as long as it likes, as long as the peer takes some of it.
+            match slot.stage {
+                Stage::Http(_) => self.arm_handshake(id),
+                Stage::Ending(_) if !slot.opened => self.arm_close(id),
+                Stage::Ending(_) | Stage::WebSocket(_) => {}
+            }
         }
     }
 
@@ -186,14 +207,12 @@ impl Table {
     }
 
     /// Whether to stop or resume reading from a peer, if that is to change.
+    #[inline]
     pub(crate) fn next_pause(&mut self, id: SlotId) -> Option<bool> {
-        let mark = self.outbox_bytes_max / 2;
         let slot = self.slots.get_mut(id)?;
-        let is_slow = slot.output.blocked && slot.output.queued(&self.arena) > mark;
         let pause = match slot.stage {
             Stage::Ending(_) => false,
-            _ if slot.paused => slot.output.blocked,
-            _ => is_slow,
+            _ => slot.backlogged || slot.held,
         };
         (std::mem::replace(&mut slot.paused, pause) != pause).then_some(pause)
     }
@@ -205,6 +224,7 @@ impl Table {
             self.ending.push(id);
             self.arm_close(id);
             self.unsubscribe_all(id);
+            self.alarms.clear_all(id);
         }
     }
 
@@ -235,5 +255,6 @@ impl Table {
     pub(crate) fn trim(&mut self) {
         self.arena.trim(ARENA_BYTES_KEPT);
         self.context.trim();
+        self.outgoing.trim();
     }
 }

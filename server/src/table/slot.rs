@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::{parts::timer::Tick, protocol::http::HttpConnection};
-use quelea_core::Connection;
+use quelea_core::{CloseCode, CloseFrame, Connection};
 
 /// All that a worker keeps for a connection, but for the handler's state.
 #[derive(Debug)]
@@ -11,7 +11,18 @@ pub(crate) struct Slot {
     pub(super) output: Output,
     /// When the peer last showed that it is there.
     pub(super) heard: Tick,
+    /// When the peer last sent a message.
+    pub(super) active: Tick,
     pub(super) closing: Closing,
+    /// It was above the high mark, and not at or below the low one since.
+    pub(super) backlogged: bool,
+    /// It was a WebSocket once.
+    pub(super) opened: bool,
+    /// It was pinged, and `heard` is when: it was not heard of since.
+    pub(super) pinged: bool,
+    /// The handler wants nothing from it for now.
+    pub(super) held: bool,
+    /// The driver was told to receive nothing.
     pub(super) paused: bool,
 }
 
@@ -40,16 +51,58 @@ pub(crate) enum Ending {
     Abort,
 }
 
-/// Who began the closing handshake.
+/// Why we began the closing handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
+    /// We did not.
     No,
+    /// The handler, or a handle, asked for it.
     Local,
     Shutdown,
+    Idle,
+    Lifetime,
+    TooFast,
+    TooSlow,
+}
+
+impl Closing {
+    /// What we tell the peer.
+    pub(super) const fn frame(self) -> CloseFrame<'static> {
+        let (code, reason) = match self {
+            Self::No | Self::Local => (CloseCode::NORMAL, ""),
+            Self::Shutdown => (CloseCode::GOING_AWAY, "the server stops"),
+            Self::Idle => (CloseCode::NORMAL, "no message for too long"),
+            Self::Lifetime => (CloseCode::SERVICE_RESTART, "connected for long enough"),
+            Self::TooFast => (CloseCode::POLICY_VIOLATION, "too much in a second"),
+            Self::TooSlow => (CloseCode::TRY_AGAIN_LATER, "too slow for what is published"),
+        };
+        CloseFrame { code, reason }
+    }
 }
 
 impl Slot {
-    pub(super) const fn new(stage: Stage, heard: Tick) -> Self {
-        Self { stage, output: Output::new(), heard, closing: Closing::No, paused: false }
+    pub(super) const fn new(stage: Stage, now: Tick) -> Self {
+        Self {
+            stage,
+            output: Output::new(),
+            heard: now,
+            active: now,
+            closing: Closing::No,
+            backlogged: false,
+            opened: false,
+            pinged: false,
+            held: false,
+            paused: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_fits_a_cache_line_with_its_generation() {
+        assert!(size_of::<Slot>() <= 56, "{} bytes", size_of::<Slot>());
     }
 }

@@ -1,16 +1,24 @@
 //! What happens to connections, whatever drives them.
 
+use super::Member;
 use crate::{
     address::PeerAddress,
+    admission::Admission,
     config::Config,
     context::Conn,
     handler::{Cause, Closed, Handler},
-    parts::slots::SlotId,
+    mail::{Batch, Mail, Outgoing},
+    parts::{
+        rate::{Meter, Rates},
+        slots::SlotId,
+    },
     protocol::http::HttpConnection,
-    table::{Closing, Ending, Heartbeat, Stage, Table, TableOptions, Timeouts},
+    table::{
+        Alarm, Checked, Closing, Ending, FanoutOptions, Marks, Stage, Table, TableOptions, Timeouts,
+    },
 };
 use quelea_core::{Context, Limits, handshake::OriginPolicy, http::HeadLimits};
-use std::{io, time::Instant};
+use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
 /// The connections of a worker and the handler that serves them.
 pub(super) struct Connections<H: Handler> {
@@ -21,52 +29,99 @@ pub(super) struct Connections<H: Handler> {
     pub(super) states: Vec<H::State>,
     pub(super) head_limits: HeadLimits,
     pub(super) origins: OriginPolicy,
-    pub(super) outbox_bytes_max: usize,
+    pub(super) admission: Arc<Admission>,
+    /// Handshakes of this second, under slot 0.
+    pub(super) handshakes: Meter,
+    /// The addresses that connections are counted by, by slot, if they are.
+    addresses: Vec<Option<IpAddr>>,
+    /// Connections whose reading may have to pause or go on, though nothing came from them.
+    pub(super) touched: Vec<SlotId>,
+    /// WebSockets, open or closing.
+    pub(super) open: usize,
 }
 
 impl<H: Handler> Connections<H> {
-    pub(super) fn new(worker: u8, handler: H, config: &Config, now: Instant) -> Self {
+    pub(super) fn new(member: &Member, handler: H, config: &Config, now: Instant) -> Self {
         let limits = Limits {
             message_bytes_max: config.message_bytes_max,
             fragments_max: config.fragments_max,
         };
+        let workers = member.hub.inboxes.len();
         let table = Table::new(TableOptions {
-            worker,
+            worker: member.id,
             // A server masks nothing, so no key is ever drawn from this seed.
             context: Context::new(limits, [0; 32]),
-            outbox_bytes_max: config.outbox_bytes_max,
+            marks: Marks {
+                low: config.low_water(),
+                high: config.high_water(),
+                max: config.outbox_bytes_max,
+            },
             timeouts: Timeouts {
                 handshake: config.handshake_timeout,
                 close: config.close_timeout,
                 ping_interval: config.ping_interval,
                 pong: config.pong_timeout,
+                idle: config.idle_timeout,
+                lifetime: config.lifetime_max,
             },
+            rates: Rates {
+                messages: config.messages_per_second_max,
+                bytes: config.bytes_per_second_max,
+            },
+            fanout: FanoutOptions {
+                subscriptions_max: config.subscriptions_max,
+                topic_bytes_max: config.topic_bytes_max,
+                overflow: config.overflow,
+                topic_overflow: config.topic_overflow.clone(),
+            },
+            outgoing: Outgoing::new(usize::from(member.id), workers, config.mailbox_bytes_max),
             now,
         });
+        let mut handshakes =
+            Meter::new(Rates { messages: config.handshakes_per_second_max, bytes: None });
+        handshakes.reset(0, table.tick());
         Self {
             handler,
             table,
             states: Vec::new(),
             head_limits: config.head,
             origins: config.origins.clone(),
-            outbox_bytes_max: config.outbox_bytes_max,
+            admission: member.hub.admission.clone(),
+            handshakes,
+            addresses: Vec::new(),
+            touched: Vec::new(),
+            open: 0,
         }
     }
 
     /// A slot for a connection that was accepted; `None` when there is none.
-    pub(super) fn accept(&mut self, peer: PeerAddress, is_excess: bool) -> Option<SlotId> {
-        let http = Box::new(HttpConnection::new(peer, is_excess));
-        let id = self.table.insert(Stage::Http(http))?;
+    pub(super) fn accept(&mut self, peer: PeerAddress) -> Option<SlotId> {
+        let refusal = self.admission.enter(peer).err();
+        let address = self.admission.counted_address(peer);
+        let http = Box::new(HttpConnection::new(peer, refusal));
+        let Some(id) = self.table.insert(Stage::Http(http)) else {
+            self.admission.leave(false, address);
+            return None;
+        };
         if self.states.len() <= id.index() {
             self.states.resize_with(id.index() + 1, H::State::default);
         }
-        tracing::debug!(conn = %self.table.conn_id(id), %peer, "accepted");
+        if address.is_some() {
+            if self.addresses.len() <= id.index() {
+                self.addresses.resize(id.index() + 1, None);
+            }
+            self.addresses[id.index()] = address;
+        }
+        tracing::debug!(conn = %self.table.conn_id(id), %peer, ?refusal, "accepted");
         Some(id)
     }
 
     /// Frees the slot: the driver is done with it.
     pub(super) fn remove(&mut self, id: SlotId) {
-        self.table.remove(id);
+        if let Some(was_open) = self.table.remove(id) {
+            let address = self.addresses.get_mut(id.index()).and_then(Option::take);
+            self.admission.leave(was_open, address);
+        }
     }
 
     #[inline]
@@ -82,16 +137,13 @@ impl<H: Handler> Connections<H> {
         let cause = if error.is_some() { Cause::Reset } else { Cause::Disconnected };
         match self.table.stage(id) {
             Some(Stage::WebSocket(_)) => self.close_abnormally(id, cause),
-            Some(Stage::Http(_)) => {
-                tracing::debug!(conn = %self.table.conn_id(id), ?cause, "ended without an upgrade");
-                self.table.end(id, Ending::Abort);
-            }
-            // A peer that sends no more may still read the last of what is left to send.
+            // A peer that sends no more may still read what is left to send.
+            Some(Stage::Http(_)) if error.is_none() => self.table.end(id, Ending::Clean),
             Some(Stage::Ending(Ending::Linger)) if error.is_none() => {
                 self.table.end(id, Ending::Clean);
             }
             Some(Stage::Ending(Ending::Clean)) if error.is_none() => {}
-            Some(Stage::Ending(_)) => self.table.end(id, Ending::Abort),
+            Some(Stage::Http(_) | Stage::Ending(_)) => self.table.end(id, Ending::Abort),
             None => {}
         }
     }
@@ -103,23 +155,75 @@ impl<H: Handler> Connections<H> {
         }
     }
 
-    pub(super) fn handle_deadlines(&mut self) {
-        while let Some(id) = self.table.next_expired() {
+    /// Ends, closes or pings those whose time has come, until the tick has enough to send.
+    pub(super) fn handle_deadlines(&mut self, output_bytes_max: usize) {
+        while self.table.output_bytes() <= output_bytes_max
+            && let Some(id) = self.table.next_expired()
+        {
+            self.touched.push(id);
             match self.table.stage(id) {
-                Some(Stage::WebSocket(_)) => match self.table.closing(id) {
-                    Closing::No => {
-                        if self.table.check_heartbeat(id) == Heartbeat::Gone {
-                            self.close_abnormally(id, Cause::TimedOut);
-                        }
-                    }
-                    Closing::Local => self.close_abnormally(id, Cause::TimedOut),
-                    Closing::Shutdown => self.close_abnormally(id, Cause::Shutdown),
-                },
+                Some(Stage::WebSocket(_)) => self.handle_deadline(id),
                 Some(Stage::Http(_)) => self.time_out_http(id),
                 Some(Stage::Ending(_)) => self.table.end(id, Ending::Abort),
                 None => {}
             }
         }
+        while self.table.output_bytes() <= output_bytes_max
+            && let Some((id, alarm)) = self.table.next_alarm()
+        {
+            self.touched.push(id);
+            match alarm {
+                Alarm::Lifetime => self.table.shut_down(id, Closing::Lifetime),
+                Alarm::Handler(key) => {
+                    let (handler, mut conn) = self.conn(id);
+                    handler.on_timer(&mut conn, key);
+                }
+            }
+        }
+    }
+
+    fn handle_deadline(&mut self, id: SlotId) {
+        if self.table.closing(id) != Closing::No {
+            return self.close_abnormally(id, Cause::TimedOut);
+        }
+        match self.table.check_open(id) {
+            Checked::Alive | Checked::Silent => {}
+            Checked::Gone => self.close_abnormally(id, Cause::TimedOut),
+            Checked::Idle => self.table.shut_down(id, Closing::Idle),
+        }
+    }
+
+    /// Does what others ask for, from a position in a batch on; returns where it stopped because
+    /// the tick has enough to send.
+    pub(super) fn handle_mail(
+        &mut self,
+        batch: &Batch,
+        from: usize,
+        output_bytes_max: usize,
+    ) -> Option<usize> {
+        let own = self.table.worker();
+        for at in from..batch.len() {
+            if self.table.output_bytes() > output_bytes_max {
+                return Some(at);
+            }
+            match batch.get(at)? {
+                Mail::Publish { topic, message } => {
+                    if !self.table.publish_from_others(topic, message) {
+                        return Some(at);
+                    }
+                }
+                Mail::Send { to, message } if to.worker() == own => {
+                    self.table.send(to.slot(), message);
+                }
+                Mail::Close { to, code, reason } if to.worker() == own => {
+                    self.table.close(to.slot(), code, reason);
+                    self.touched.push(to.slot());
+                }
+                // For others that share the batch.
+                Mail::Send { .. } | Mail::Close { .. } => {}
+            }
+        }
+        None
     }
 
     /// The end of a WebSocket without a closing handshake.
@@ -127,14 +231,28 @@ impl<H: Handler> Connections<H> {
         self.close(id, &Closed::abnormal(cause), Ending::Abort);
     }
 
-    /// The end of a WebSocket: tells the handler, and drops its state.
+    /// The end of a WebSocket: tells the handler, and drops its state. If it was we who began the
+    /// closing handshake, then the cause is why.
     pub(super) fn close(&mut self, id: SlotId, closed: &Closed<'_>, ending: Ending) {
+        let cause = match (self.table.closing(id), closed.cause) {
+            (_, Cause::ProtocolError(_) | Cause::Limit(_)) => closed.cause,
+            (Closing::No, cause) => cause,
+            (Closing::Local, Cause::PeerClosed) => Cause::LocalClosed,
+            (Closing::Local, cause) => cause,
+            (Closing::Shutdown, _) => Cause::Shutdown,
+            (Closing::Idle, _) => Cause::Idle,
+            (Closing::Lifetime, _) => Cause::Lifetime,
+            (Closing::TooFast, _) => Cause::TooFast,
+            (Closing::TooSlow, _) => Cause::TooSlow,
+        };
+        let closed = Closed { cause, ..*closed };
         tracing::debug!(
-            conn = %self.table.conn_id(id), code = closed.code.0, cause = ?closed.cause, "closed",
+            conn = %self.table.conn_id(id), code = closed.code.0, ?cause, "closed",
         );
+        self.open -= 1;
         self.table.end(id, ending);
         let (handler, mut conn) = self.conn(id);
-        handler.on_close(&mut conn, closed);
+        handler.on_close(&mut conn, &closed);
         self.states[id.index()] = H::State::default();
     }
 

@@ -3,6 +3,7 @@
 use super::connections::Connections;
 use crate::{
     address::PeerAddress,
+    admission::Refusal,
     handler::Handler,
     http::{Request, Response},
     parts::slots::SlotId,
@@ -10,13 +11,15 @@ use crate::{
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{
-    Connection, Role,
-    handshake::{self, Refusal},
+    Connection, Role, handshake,
     http::{Body, Fields, ResponseOptions, Status},
 };
 
-/// What the client has to wait for when the server is full.
+/// What a client that is not let in is told to wait.
 const RETRY_AFTER_SECONDS: &str = "1";
+/// Answers that may wait for a client that has not opened a WebSocket, before it gets no more of
+/// them on this connection.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Whether the connection goes on as it was.
 enum Next {
@@ -28,16 +31,14 @@ impl<H: Handler> Connections<H> {
     pub(super) fn receive_http(&mut self, id: SlotId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some(Stage::Http(http)) = self.table.stage(id) else { return };
-            let (peer, is_excess) = (http.peer, http.is_excess);
+            let (peer, refusal) = (http.peer, http.refusal);
             let head = match http.receive(bytes, &self.head_limits) {
                 Ok(Some(head)) => head,
                 Ok(None) => return,
                 Err(error) => return self.refuse(id, &error.into()),
             };
-            if is_excess {
-                let response = Response::text(Status::SERVICE_UNAVAILABLE, "the server is full\n")
-                    .header("Retry-After", RETRY_AFTER_SECONDS);
-                return self.refuse(id, &response);
+            if let Some(refusal) = refusal {
+                return self.refuse(id, &refusal.into());
             }
             bytes = &bytes[head.rest..];
             match self.handle_request(id, peer, head.as_bytes(), bytes.is_empty()) {
@@ -64,9 +65,18 @@ impl<H: Handler> Connections<H> {
         };
         if handshake::wants_upgrade(&request) {
             let upgraded = handshake::Upgrade::check(&request, &self.origins)
-                .and_then(|upgrade| if is_last { Ok(upgrade) } else { Err(Refusal::Body) })
+                .and_then(
+                    |upgrade| {
+                        if is_last { Ok(upgrade) } else { Err(handshake::Refusal::Body) }
+                    },
+                )
                 .map_err(Response::from)
-                .and_then(|upgrade| self.upgrade(id, peer, &upgrade));
+                .and_then(|upgrade| {
+                    if !self.handshakes.take(0, 0, self.table.tick()) {
+                        return Err(Refusal::Rate.into());
+                    }
+                    self.upgrade(id, peer, &upgrade)
+                });
             if let Err(response) = upgraded {
                 self.refuse(id, &response);
             }
@@ -103,6 +113,8 @@ impl<H: Handler> Connections<H> {
             Response::new(Status::INTERNAL_SERVER_ERROR)
         })?;
         self.table.upgrade(id, Connection::new(Role::Server));
+        self.admission.open();
+        self.open += 1;
         self.states[id.index()] = state;
         tracing::debug!(conn = %self.table.conn_id(id), path = upgrade.request().path(), "open");
         let (handler, mut conn) = self.conn(id);
@@ -114,8 +126,7 @@ impl<H: Handler> Connections<H> {
     fn answer(&mut self, id: SlotId, request: &Request<'_>) -> Next {
         let response = self.handler.on_request(request);
         // A client that sends requests and reads no answer gets no more of them.
-        let keep_alive =
-            request.is_keep_alive() && self.table.queued(id) < self.outbox_bytes_max / 2;
+        let keep_alive = request.is_keep_alive() && self.table.queued(id) < ANSWER_BYTES_MAX;
         let options = ResponseOptions { keep_alive, head_only: request.method() == "HEAD" };
         if let Some(out) = self.table.output(id) {
             response.write(out, options);
@@ -143,6 +154,7 @@ impl<H: Handler> Connections<H> {
 
     /// The time for a request is over.
     pub(super) fn time_out_http(&mut self, id: SlotId) {
+        let takes_nothing = self.table.queued(id) > 0;
         match self.table.stage(id) {
             Some(Stage::Http(http)) if http.is_inside_head() => {
                 self.refuse(
@@ -150,8 +162,22 @@ impl<H: Handler> Connections<H> {
                     &Response::text(Status::REQUEST_TIMEOUT, "the head took too long\n"),
                 );
             }
+            // It takes none of its answer.
+            Some(Stage::Http(_)) if takes_nothing => self.table.end(id, Ending::Abort),
             // It has asked nothing: there is nothing to answer.
             _ => self.table.end(id, Ending::Clean),
         }
+    }
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        let (status, text) = match refusal {
+            Refusal::Full => (Status::SERVICE_UNAVAILABLE, "the server is full\n"),
+            Refusal::Pending => (Status::SERVICE_UNAVAILABLE, "too many are not open yet\n"),
+            Refusal::Rate => (Status::SERVICE_UNAVAILABLE, "too many open in this second\n"),
+            Refusal::Address => (Status::TOO_MANY_REQUESTS, "too many from this address\n"),
+        };
+        Self::text(status, text).header("Retry-After", RETRY_AFTER_SECONDS)
     }
 }

@@ -10,47 +10,86 @@ use crate::{
     error::Result,
     handle::Handle,
     handler::{Cause, Handler},
+    hub::Hub,
+    listen::SocketFile,
+    mail::Batch,
     parts::slots::SlotId,
-    table::{Ending, Stage},
+    table::{Closing, Ending, Stage},
 };
 use connections::Connections;
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 /// Output of a tick beyond which it is sent before more completions are taken: larger, it would
 /// fall out of the cache.
 const TICK_OUTPUT_BYTES: usize = 1 << 20;
+/// Completions of a tick from which on more are likely to wait in the kernel.
+const MANY_COMPLETIONS: u32 = 1024;
+/// Ticks in a row that may leave deadlines for later, because what came from the peers meanwhile is
+/// not all read: reading all takes that many ticks with 65,536 connections.
+const LATE_TICKS_MAX: u32 = 64;
+/// How long to wait before trying again to hand mail to a worker whose mailbox is full.
+const MAIL_RETRY: Duration = Duration::from_millis(1);
 /// How long nothing has to come before memory that is kept for reuse is given back.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// A worker among the others of its server.
+pub(crate) struct Member {
+    pub(crate) id: u8,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) handle: Handle,
+}
+
 /// See the [module](self).
 pub(crate) struct Worker<H: Handler, D> {
+    /// Removed before the listeners of the driver are closed: then no file of a server that took
+    /// their place is removed.
+    files: Vec<SocketFile>,
     driver: D,
     connections: Connections<H>,
-    handle: Handle,
+    member: Member,
     listeners: Vec<ListenerId>,
     connections_max: usize,
     close_timeout: Duration,
+    tick_output_bytes: usize,
     accept_paused: bool,
     /// Set once the server stops: when to stop waiting for the peers.
     stop_at: Option<Instant>,
+    /// What others ask for, and how much of the first batch is done.
+    mail: VecDeque<Arc<Batch>>,
+    mail_done: usize,
+    /// What is taken from the mailbox before it is put behind `mail`.
+    taken: Vec<Arc<Batch>>,
+    /// Ticks in a row that left deadlines for later.
+    late_ticks: u32,
+    last_busy: Instant,
     /// Nothing came since memory was given back.
     trimmed: bool,
 }
 
 impl<H: Handler, D: Driver> Worker<H, D> {
-    pub(crate) fn new(id: u8, handler: H, driver: D, config: &Config, handle: &Handle) -> Self {
-        handle.add(driver.waker());
-        let connections = Connections::new(id, handler, config, driver.now());
+    pub(crate) fn new(member: Member, handler: H, driver: D, config: &Config) -> Self {
         Self {
-            driver,
-            connections,
-            handle: handle.clone(),
+            connections: Connections::new(&member, handler, config, driver.now()),
+            member,
             listeners: Vec::new(),
             connections_max: config.connections_max,
             close_timeout: config.close_timeout,
+            // A topic may gather this much and a receive's worth before it is sent.
+            tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 4),
             accept_paused: false,
             stop_at: None,
+            mail: VecDeque::new(),
+            mail_done: 0,
+            taken: Vec::new(),
+            late_ticks: 0,
+            last_busy: driver.now(),
             trimmed: true,
+            files: Vec::new(),
+            driver,
         }
     }
 
@@ -59,9 +98,14 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         Ok(())
     }
 
+    /// Keeps files as long as the worker runs.
+    pub(crate) fn keep(&mut self, files: Vec<SocketFile>) {
+        self.files = files;
+    }
+
     /// Serves until the server is stopped and all connections are gone.
     pub(crate) fn run(mut self) -> Result<()> {
-        if self.handle.is_stopped() {
+        if self.member.handle.is_stopped() {
             self.stop();
         }
         while !self.is_finished() {
@@ -76,14 +120,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     /// Sends what the last tick wrote, waits, and handles what came.
     fn tick(&mut self) -> Result<()> {
-        self.connections.table.settle();
-        let until = self.wait_until();
-        self.driver.wait(self.connections.table.sends(), until)?;
-        self.connections.table.set_now(self.driver.now());
+        self.send_and_wait()?;
         self.finish_sends();
-        let mut is_quiet = true;
-        while let Some(completion) = self.driver.next() {
-            is_quiet = false;
+        let mut count = 0;
+        while !self.has_enough_to_send()
+            && let Some(completion) = self.driver.next()
+        {
+            count += 1;
             let id = match completion {
                 Completion::Received { id, bytes } => {
                     self.connections.handle_received(id, bytes);
@@ -102,12 +145,11 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     continue;
                 }
                 Completion::Accepted { socket, peer } => {
-                    let is_excess = self.connections.table.len() >= self.connections_max;
-                    if let Some(id) = self.connections.accept(peer, is_excess)
+                    if let Some(id) = self.connections.accept(peer)
                         && let Err(error) = self.driver.open(id, socket)
                     {
                         tracing::warn!(%error, "a connection could not be opened");
-                        self.connections.table.remove(id);
+                        self.connections.remove(id);
                     }
                     self.limit_accept();
                     continue;
@@ -117,30 +159,53 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     continue;
                 }
                 Completion::Woken => {
-                    if self.handle.is_stopped() {
-                        self.stop();
-                    }
+                    self.handle_woken();
                     continue;
                 }
             };
             self.pace(id);
-            if self.connections.table.output_bytes() > TICK_OUTPUT_BYTES {
-                break;
-            }
         }
-        self.connections.handle_deadlines();
-        self.give_back(is_quiet);
+        let is_behind = self.has_enough_to_send() || count >= MANY_COMPLETIONS;
+        self.handle_mail();
+        self.handle_deadlines(is_behind);
+        while let Some(id) = self.connections.touched.pop() {
+            self.pace(id);
+        }
+        self.publish_counts();
+        self.give_back(count == 0);
         Ok(())
     }
 
-    fn finish_sends(&mut self) {
-        while let Some((id, sent)) = self.driver.next_short() {
-            self.connections.table.send_short(id, sent);
+    /// Whether what the tick has written is to be sent before more is done.
+    fn has_enough_to_send(&self) -> bool {
+        self.connections.table.output_bytes() > self.tick_output_bytes
+    }
+
+    fn send_and_wait(&mut self) -> Result<()> {
+        let Self { connections, member, .. } = self;
+        let hub = &member.hub;
+        connections.table.outgoing().flush(&hub.inboxes, |worker| hub.wake(worker));
+        loop {
+            let is_settled = self.connections.table.settle();
+            let until = if is_settled { self.wait_until() } else { Some(self.driver.now()) };
+            self.driver.wait(self.connections.table.sends(), until)?;
+            self.connections.table.set_now(self.driver.now());
+            while let Some((id, sent)) = self.driver.next_short() {
+                self.connections.table.send_short(id, sent);
+            }
+            self.connections.table.finish_sends();
+            if is_settled {
+                return Ok(());
+            }
         }
-        self.connections.table.finish_sends();
-        while let Some(id) = self.connections.table.next_drained() {
-            self.pace(id);
+    }
+
+    fn finish_sends(&mut self) {
+        while !self.has_enough_to_send()
+            && let Some(id) = self.connections.table.next_drained()
+        {
             self.connections.handle_drained(id);
+            self.pace(id);
         }
         while let Some((id, ending)) = self.connections.table.next_ending() {
             match ending {
@@ -149,6 +214,49 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                 Ending::Clean | Ending::Abort => self.driver.close(id),
             }
         }
+    }
+
+    fn handle_woken(&mut self) {
+        if self.member.handle.is_stopped() {
+            self.stop();
+        }
+        if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id)) {
+            inbox.take(&mut self.taken);
+            self.mail.extend(self.taken.drain(..));
+        }
+    }
+
+    fn handle_mail(&mut self) {
+        while let Some(batch) = self.mail.front() {
+            let stopped =
+                self.connections.handle_mail(batch, self.mail_done, self.tick_output_bytes);
+            self.mail_done = stopped.unwrap_or(0);
+            if stopped.is_some() {
+                return;
+            }
+            self.mail.pop_front();
+        }
+    }
+
+    fn handle_deadlines(&mut self, is_behind: bool) {
+        // What a peer sent in time may wait in the kernel.
+        if is_behind && self.late_ticks < LATE_TICKS_MAX {
+            self.late_ticks += 1;
+            return;
+        }
+        self.late_ticks = 0;
+        self.connections.handle_deadlines(self.tick_output_bytes);
+    }
+
+    fn publish_counts(&self) {
+        let Some(counters) = self.member.hub.counters.get(usize::from(self.member.id)) else {
+            return;
+        };
+        let table = &self.connections.table;
+        // Plain stores: nobody else writes them.
+        counters.open.store(self.connections.open, Ordering::Relaxed);
+        counters.dropped_publishes.store(table.dropped(), Ordering::Relaxed);
+        counters.refused_mail.store(table.refused_mail(), Ordering::Relaxed);
     }
 
     /// Stops reading from a peer that does not read, until it does.
@@ -192,27 +300,36 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         tracing::info!(connections = self.connections.table.len(), "stopping");
         for id in self.connections.table.ids() {
             match self.connections.table.stage(id) {
-                Some(Stage::WebSocket(_)) => self.connections.table.shut_down(id),
+                Some(Stage::WebSocket(_)) => {
+                    self.connections.table.shut_down(id, Closing::Shutdown);
+                    self.pace(id);
+                }
                 Some(Stage::Http(_)) => self.connections.table.end(id, Ending::Clean),
                 _ => {}
             }
         }
     }
 
-    fn wait_until(&self) -> Option<Instant> {
-        if self.connections.table.has_work_after_sends() {
-            return Some(self.driver.now());
+    fn wait_until(&mut self) -> Option<Instant> {
+        let now = self.driver.now();
+        let table = &mut self.connections.table;
+        if table.has_work_after_sends() || !self.mail.is_empty() {
+            return Some(now);
         }
-        let quiet = (!self.trimmed).then(|| self.driver.now() + QUIET);
-        let deadline = self.connections.table.next_deadline();
-        deadline.into_iter().chain(quiet).chain(self.stop_at).min()
+        let retry = table.outgoing().is_held_up().then(|| now + MAIL_RETRY);
+        let quiet = (!self.trimmed).then(|| self.last_busy + QUIET);
+        let deadline = table.next_deadline();
+        deadline.into_iter().chain(quiet).chain(self.stop_at).chain(retry).min()
     }
 
     fn give_back(&mut self, is_quiet: bool) {
-        if is_quiet && !self.trimmed {
+        let now = self.driver.now();
+        if !is_quiet {
+            (self.last_busy, self.trimmed) = (now, false);
+        } else if !self.trimmed && now >= self.last_busy + QUIET {
             self.connections.table.trim();
+            self.trimmed = true;
         }
-        self.trimmed = is_quiet;
     }
 }
 
@@ -220,6 +337,10 @@ impl<H: Handler, D> Drop for Worker<H, D> {
     /// Every open connection has its `on_close`, also when the worker ends before its peers do;
     /// but a handler that panics is not called again.
     fn drop(&mut self) {
+        if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id)) {
+            inbox.close();
+        }
+        self.files.clear();
         if std::thread::panicking() {
             return;
         }

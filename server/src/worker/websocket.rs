@@ -23,21 +23,32 @@ impl<H: Handler> Connections<H> {
 
     #[inline]
     fn handle_event(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
-        let (handler, mut conn) = self.conn(id);
-        match event {
-            // After our close frame messages have no one to be read by (RFC 6455, section 7.1.2).
-            Event::Message(message) if is_open => handler.on_message(&mut conn, message),
-            Event::Ping(payload) if is_open => handler.on_ping(&mut conn, payload),
-            Event::Pong(payload) if is_open => handler.on_pong(&mut conn, payload),
-            Event::Message(_) | Event::Ping(_) | Event::Pong(_) => {}
+        let (len, is_message) = match &event {
             Event::Close(frame) => {
-                let cause = match self.table.closing(id) {
-                    Closing::No => Cause::PeerClosed,
-                    Closing::Local => Cause::LocalClosed,
-                    Closing::Shutdown => Cause::Shutdown,
-                };
-                self.close(id, &Closed::new(frame.code, frame.reason, cause), Ending::Clean);
+                let closed = Closed::new(frame.code, frame.reason, Cause::PeerClosed);
+                return self.close(id, &closed, Ending::Clean);
             }
+            Event::Message(message) => (message.len(), true),
+            Event::Ping(payload) | Event::Pong(payload) => (payload.len(), false),
+        };
+        // After our close frame messages have no one to be read by (RFC 6455, section 7.1.2).
+        if !is_open {
+            return;
+        }
+        if !self.table.count_received(id, len, is_message) {
+            return self.table.shut_down(id, Closing::TooFast);
+        }
+        let round_trip = match &event {
+            Event::Pong(payload) => self.table.round_trip(payload),
+            _ => None,
+        };
+        let (handler, mut conn) = self.conn(id);
+        match (event, round_trip) {
+            (Event::Message(message), _) => handler.on_message(&mut conn, message),
+            (Event::Ping(payload), _) => handler.on_ping(&mut conn, payload),
+            (Event::Pong(payload), None) => handler.on_pong(&mut conn, payload),
+            (Event::Pong(_), Some(round_trip)) => handler.on_round_trip(&mut conn, round_trip),
+            (Event::Close(_), _) => {}
         }
     }
 

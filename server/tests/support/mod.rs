@@ -9,7 +9,10 @@ use quelea::{
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -26,6 +29,8 @@ pub(crate) enum Called {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Drain,
+    RoundTrip(Duration),
+    Timer(u8),
     Close(u16, String, Cause),
     Sent(SendStatus),
 }
@@ -33,7 +38,8 @@ pub(crate) enum Called {
 /// Echoes, obeys a few commands, and reports all it is called for.
 pub(crate) struct Recorder {
     calls: Sender<(ConnId, Called)>,
-    first: Option<ConnId>,
+    /// The first connection of any worker.
+    first: Arc<OnceLock<ConnId>>,
 }
 
 impl Recorder {
@@ -65,7 +71,7 @@ impl Handler for Recorder {
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
-        self.first.get_or_insert(conn.id());
+        self.first.get_or_init(|| conn.id());
         self.report(conn, Called::Open);
     }
 
@@ -81,8 +87,19 @@ impl Handler for Recorder {
                     let status = conn.send(&vec![7; len.parse().unwrap()]);
                     self.report(conn, Called::Sent(status));
                 } else if let Some(text) = text.strip_prefix("to first ") {
-                    let status = conn.send_to(self.first.unwrap(), text);
+                    let status = conn.send_to(*self.first.get().unwrap(), text);
                     self.report(conn, Called::Sent(status));
+                } else if let Some(rest) = text.strip_prefix("timer ") {
+                    let (key, after) = rest.split_once(' ').unwrap();
+                    let after = Duration::from_millis(after.parse().unwrap());
+                    assert!(conn.set_timer(key.parse().unwrap(), after));
+                } else if let Some(key) = text.strip_prefix("clear ") {
+                    assert!(conn.clear_timer(key.parse().unwrap()));
+                } else if let Some(time) = text.strip_prefix("sleep ") {
+                    std::thread::sleep(Duration::from_millis(time.parse().unwrap()));
+                    conn.send(text);
+                } else if text == "pause" {
+                    conn.pause();
                 } else if text == "ping" {
                     let status = conn.ping(b"from the server");
                     self.report(conn, Called::Sent(status));
@@ -108,6 +125,17 @@ impl Handler for Recorder {
         self.report(conn, Called::Pong(payload.to_owned()));
     }
 
+    fn on_round_trip(&mut self, conn: &mut Conn<'_, ()>, round_trip: Duration) {
+        self.report(conn, Called::RoundTrip(round_trip));
+    }
+
+    fn on_timer(&mut self, conn: &mut Conn<'_, ()>, key: u8) {
+        self.report(conn, Called::Timer(key));
+        if key == 1 {
+            conn.resume();
+        }
+    }
+
     fn on_drain(&mut self, conn: &mut Conn<'_, ()>) {
         self.report(conn, Called::Drain);
     }
@@ -117,6 +145,11 @@ impl Handler for Recorder {
         let reason = closed.reason.to_owned();
         self.report(conn, Called::Close(closed.code.0, reason, closed.cause));
     }
+}
+
+/// How many workers the servers of the tests have: CI runs them with one and with two.
+pub(crate) fn workers() -> usize {
+    std::env::var("QUELEA_TEST_WORKERS").map_or(1, |count| count.parse().expect("a number"))
 }
 
 /// A running server.
@@ -133,8 +166,10 @@ impl Running {
     }
 
     pub(crate) fn start_with(config: Config, address: &str) -> Self {
+        let config = Config { workers: Some(workers()), ..config };
         let (sender, calls) = channel();
-        let make = move |_| Recorder { calls: sender.clone(), first: None };
+        let first = Arc::default();
+        let make = move |_| Recorder { calls: sender.clone(), first: Arc::clone(&first) };
         let server = Server::new(make).config(config).unwrap().listen(address).unwrap();
         let address = server.local_addresses().next().unwrap().clone();
         let handle = server.handle();

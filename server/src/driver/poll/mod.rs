@@ -196,8 +196,8 @@ impl Poll {
     fn queue_receive(&mut self, id: SlotId) {
         let Some(connection) = self.connection(id) else { return };
         let flags = &mut connection.flags;
-        let is_wanted = (flags.has(Flags::READABLE) && !flags.has(Flags::PAUSED))
-            || flags.has(Flags::FAILED);
+        let is_wanted =
+            (flags.has(Flags::READABLE) && !flags.has(Flags::PAUSED)) || flags.has(Flags::FAILED);
         if is_wanted && !flags.has(Flags::QUEUED) && !flags.has(Flags::ENDED) {
             flags.set(Flags::QUEUED, true);
             self.ready.push_back(Ready::Receive(id));

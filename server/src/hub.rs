@@ -1,0 +1,111 @@
+//! What the workers of a server share: their mailboxes, and what they count.
+
+use crate::{
+    admission::Admission,
+    config::Config,
+    driver::Wake,
+    id::ConnId,
+    mail::{Batch, Inbox, Mail},
+    parts::mailbox::Push,
+    table::SendStatus,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+/// See the [module](self).
+pub(crate) struct Hub {
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    wakers: Vec<Arc<dyn Wake>>,
+    pub(crate) counters: Vec<Counters>,
+    pub(crate) admission: Arc<Admission>,
+    /// Mail of handles that a mailbox had no room for.
+    refused_mail: AtomicU64,
+}
+
+/// What one worker writes once a tick, and others read when they like. Each has a cache line of its
+/// own, so that nobody waits for another's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) open: AtomicUsize,
+    pub(crate) dropped_publishes: AtomicU64,
+    pub(crate) refused_mail: AtomicU64,
+}
+
+/// What a server has, and has lost, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// WebSockets that are open or closing.
+    pub connections: usize,
+    /// Publishes that one subscriber did not get because it is too slow, and those that were
+    /// dropped as a whole. Each lost delivery counts once, whatever it held.
+    pub dropped_publishes: u64,
+    /// What was [dropped](SendStatus::Dropped) because the mailbox of a worker was full.
+    pub refused_mail: u64,
+}
+
+impl Hub {
+    pub(crate) fn new(config: &Config, wakers: Vec<Arc<dyn Wake>>) -> Self {
+        let inbox = |_: &Arc<dyn Wake>| Arc::new(Inbox::new(config.mailbox_bytes_max));
+        Self {
+            inboxes: wakers.iter().map(inbox).collect(),
+            counters: wakers.iter().map(|_| Counters::default()).collect(),
+            wakers,
+            admission: Arc::new(Admission::new(config)),
+            refused_mail: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn wake(&self, worker: usize) {
+        if let Some(waker) = self.wakers.get(worker)
+            && let Err(error) = waker.wake()
+        {
+            tracing::error!(%error, worker, "a worker could not be woken");
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        (0..self.wakers.len()).for_each(|worker| self.wake(worker));
+    }
+
+    /// Sends mail to one worker or to all.
+    pub(crate) fn post(&self, to: Option<ConnId>, mail: Mail<'_>) -> SendStatus {
+        let mut batch = Batch::default();
+        batch.push(mail);
+        let bytes = batch.bytes();
+        let batch = Arc::new(batch);
+        let mut status = SendStatus::Closed;
+        for (worker, inbox) in self.inboxes.iter().enumerate() {
+            if to.is_some_and(|to| usize::from(to.worker()) != worker) {
+                continue;
+            }
+            let push = inbox.push(batch.clone(), bytes);
+            if push == Push::First {
+                self.wake(worker);
+            }
+            status = match (push, status) {
+                (Push::Full, _) | (_, SendStatus::Dropped) => SendStatus::Dropped,
+                (Push::Closed, status) => status,
+                (Push::First | Push::Behind, _) => SendStatus::Queued,
+            };
+        }
+        if status == SendStatus::Dropped {
+            self.refused_mail.fetch_add(1, Ordering::Relaxed);
+        }
+        status
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let start =
+            Counts { refused_mail: self.refused_mail.load(Ordering::Relaxed), ..Counts::default() };
+        self.counters.iter().fold(start, |sum, one| Counts {
+            connections: sum.connections + one.open.load(Ordering::Relaxed),
+            dropped_publishes: sum.dropped_publishes
+                + one.dropped_publishes.load(Ordering::Relaxed),
+            refused_mail: sum.refused_mail + one.refused_mail.load(Ordering::Relaxed),
+        })
+    }
+}
