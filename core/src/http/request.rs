@@ -168,8 +168,11 @@ impl<'a> Request<'a> {
 /// A host with a port, with an empty one, or with none; or nothing, which is for targets that have no
 /// host either (RFC 9112, section 3.2).
 fn is_host(value: &[u8]) -> bool {
-    let host = value.strip_suffix(b":").unwrap_or(value);
-    value.is_empty() || std::str::from_utf8(host).is_ok_and(|host| split_port(host).is_some())
+    let Ok(host) = std::str::from_utf8(value) else { return false };
+    match host.strip_suffix(':') {
+        Some(name) => split_port(name).is_some_and(|(_, port)| port.is_none()),
+        None => host.is_empty() || split_port(host).is_some(),
+    }
 }
 
 fn body(fields: &[httparse::Header<'_>]) -> Result<Body, HeadError> {
@@ -268,10 +271,24 @@ mod tests {
     #[test]
     fn rfc9112_3_2_a_request_of_1_1_has_exactly_one_valid_host() {
         assert_eq!(error("GET / HTTP/1.0\r\n\r\n"), None);
-        for host in ["", "a", "a:", "a:80", "[::1]:80"] {
+        for host in ["", "a", "a:", "a:80", "[::1]", "[::1]:", "[::1]:80"] {
             assert_eq!(error(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), None, "{host:?}");
         }
-        for host in [":", ":80", "a::", "a:b", "a:80:90", "a:99999", "[", "]", "[::1]a", "::1"] {
+        for host in [
+            ":",
+            ":80",
+            "a::",
+            "a:80:",
+            "a:b",
+            "a:80:90",
+            "a:99999",
+            "[",
+            "]",
+            "[::1]a",
+            "[::1]::",
+            "[::1]:80:",
+            "::1",
+        ] {
             let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
             assert_eq!(error(&head), Some(HeadError::Host), "{host:?}");
         }
