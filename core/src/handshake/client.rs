@@ -104,8 +104,13 @@ impl<'a> ClientRequest<'a> {
         if response.status() != Status::SWITCHING_PROTOCOLS {
             return Err(ClientHandshakeError::Status(response.status()));
         }
-        if !response.header_has_token("Upgrade", "websocket") {
-            return Err(ClientHandshakeError::Upgrade);
+        if !response.is_http_1_1() {
+            return Err(ClientHandshakeError::HttpVersion);
+        }
+        let mut upgrades = response.header_values("Upgrade");
+        match (upgrades.next(), upgrades.next()) {
+            (Some(protocol), None) if protocol.eq_ignore_ascii_case(b"websocket") => {}
+            _ => return Err(ClientHandshakeError::Upgrade),
         }
         if !response.header_has_token("Connection", "upgrade") {
             return Err(ClientHandshakeError::Connection);
@@ -135,7 +140,9 @@ impl<'a> ClientRequest<'a> {
 pub enum ClientHandshakeError {
     /// Another status than 101: a refusal, a redirection, or no WebSocket server.
     Status(Status),
-    /// No `Upgrade: websocket`.
+    /// A 101 of HTTP/1.0, which knows no `Upgrade` (RFC 9110, section 7.8).
+    HttpVersion,
+    /// Not `Upgrade: websocket`, once and alone (item 2).
     Upgrade,
     /// No `Connection: Upgrade`.
     Connection,
@@ -151,7 +158,8 @@ impl fmt::Display for ClientHandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "the server answered {status}, not 101"),
-            Self::Upgrade => f.write_str("the answer lacks `Upgrade: websocket`"),
+            Self::HttpVersion => f.write_str("the answer is not of HTTP/1.1"),
+            Self::Upgrade => f.write_str("the answer's Upgrade is not `websocket`, once and alone"),
             Self::Connection => f.write_str("the answer lacks `Connection: Upgrade`"),
             Self::Accept => f.write_str("the answer's Sec-WebSocket-Accept is wrong"),
             Self::Extension => f.write_str("the server uses an extension that was not offered"),
@@ -209,7 +217,13 @@ mod tests {
         assert_eq!(answer(&chosen), Ok(Some("superchat".into())));
         for (from, to, error) in [
             ("101", "200", ClientHandshakeError::Status(Status::OK)),
+            ("HTTP/1.1", "HTTP/1.0", ClientHandshakeError::HttpVersion),
             ("WebSocket\r", "h2c\r", ClientHandshakeError::Upgrade),
+            ("WebSocket\r", "h2c, WebSocket\r", ClientHandshakeError::Upgrade),
+            ("WebSocket\r", "WebSocket, WebSocket\r", ClientHandshakeError::Upgrade),
+            ("Upgrade: WebSocket\r\n", "", ClientHandshakeError::Upgrade),
+            ("\r\n\r\n", "\r\nUpgrade: h2c\r\n\r\n", ClientHandshakeError::Upgrade),
+            ("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n", ClientHandshakeError::Upgrade),
             ("upgrade", "close", ClientHandshakeError::Connection),
             ("s3p", "S3p", ClientHandshakeError::Accept),
             ("\r\n\r\n", "\r\nSec-WebSocket-Accept: x\r\n\r\n", ClientHandshakeError::Accept),

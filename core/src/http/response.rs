@@ -11,6 +11,7 @@ use std::{fmt, io::Write};
 #[derive(Debug)]
 pub struct Response<'a> {
     status: Status,
+    minor_version: u8,
     fields: &'a [httparse::Header<'a>],
 }
 
@@ -24,14 +25,21 @@ impl<'a> Response<'a> {
         bytes: &'a [u8],
         fields: &'a mut Fields<'a>,
     ) -> Result<Option<(Self, usize)>, HeadError> {
+        // httparse skips empty lines, which only a server puts up with (RFC 9112, section 2.2).
+        if let Some(b'\r' | b'\n') = bytes.first() {
+            return Err(HeadError::Malformed);
+        }
         let mut response = httparse::Response::new(&mut fields.0);
         match response.parse(bytes)? {
             httparse::Status::Partial => Ok(None),
             httparse::Status::Complete(len) => {
                 check_lines(&bytes[..len])?;
-                let code = response.code.filter(|code| *code >= 100);
-                let status = Status(code.ok_or(HeadError::Malformed)?);
-                Ok(Some((Self { status, fields: response.headers }, len)))
+                let (Some(code @ 100..), Some(minor_version)) = (response.code, response.version)
+                else {
+                    return Err(HeadError::Malformed);
+                };
+                let status = Status(code);
+                Ok(Some((Self { status, minor_version, fields: response.headers }, len)))
             }
         }
     }
@@ -39,6 +47,11 @@ impl<'a> Response<'a> {
     /// The status.
     pub const fn status(&self) -> Status {
         self.status
+    }
+
+    /// Whether the version is 1.1, not 1.0.
+    pub const fn is_http_1_1(&self) -> bool {
+        self.minor_version == 1
     }
 
     /// The first value of a header field, by its name in any case; `None` if there is none or it
@@ -175,6 +188,10 @@ mod tests {
             ("HTTP/1.1 101 x\nA: b\n\n", HeadError::Malformed),
             ("HTTP/1.1 101 x\r\nA: b\n\r\n", HeadError::Malformed),
             ("\nHTTP/1.1 101 x\r\n\r\n", HeadError::Malformed),
+            ("\r\nHTTP/1.1 101 x\r\n\r\n", HeadError::Malformed),
+            ("\r\n\r\nHTTP/1.1 101 x\r\n\r\n", HeadError::Malformed),
+            ("\r", HeadError::Malformed),
+            ("\n", HeadError::Malformed),
             ("HTTP/1.1 101 x\r\nA: b\r\n c\r\n\r\n", HeadError::Malformed),
             ("HTTP/1.1 101 x\r\nA: b\rc\r\n\r\n", HeadError::Malformed),
             ("HTTP/1.1 101 x\r\nA : b\r\n\r\n", HeadError::Malformed),
@@ -217,7 +234,7 @@ mod tests {
         write_response(&mut out, Status(299), [("X", "é")], b"body", CLOSE).unwrap();
         let mut fields = Fields::new();
         let (response, len) = Response::parse(&out, &mut fields).unwrap().unwrap();
-        assert_eq!(response.status(), Status(299));
+        assert_eq!((response.status(), response.is_http_1_1()), (Status(299), true));
         assert_eq!(response.header("x"), Some("é"));
         assert_eq!(response.header_values("Content-Length").collect::<Vec<_>>(), [b"4"]);
         assert!(response.header_has_token("connection", "close"));
