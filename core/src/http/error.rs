@@ -18,8 +18,9 @@ pub enum HeadError {
     /// No `Host` in a request of HTTP/1.1, more than one, or one that is no host (RFC 9112,
     /// section 3.2).
     Host,
-    /// `Content-Length` that is no number or contradicts itself or `Transfer-Encoding`
-    /// (RFC 9112, section 6.3): two readers could disagree where the message ends.
+    /// `Content-Length` that is no number or contradicts itself or `Transfer-Encoding`, or a
+    /// `Transfer-Encoding` in HTTP/1.0 (RFC 9112, sections 6.1 and 6.3): two readers could
+    /// disagree where the message ends.
     Framing,
 }
 
@@ -42,7 +43,7 @@ impl fmt::Display for HeadError {
             Self::TooManyFields => "too many header fields",
             Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here",
             Self::Host => "exactly one valid Host header is needed",
-            Self::Framing => "Content-Length is invalid, repeated or contradicted",
+            Self::Framing => "the length of the body is invalid, repeated or contradicted",
         })
     }
 }

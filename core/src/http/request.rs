@@ -83,6 +83,10 @@ impl<'a> Request<'a> {
         let fields: &'a [httparse::Header<'a>] = request.headers;
         let target = Target::parse(target, method).ok_or(HeadError::Malformed)?;
         let request = Self { method, target, minor_version, body: body(fields)?, fields };
+        // A hop that knows 1.0 alone would have read past it (RFC 9112, section 6.1).
+        if request.body == Body::Encoded && !request.is_http_1_1() {
+            return Err(HeadError::Framing);
+        }
         request.check_host()?;
         Ok(request)
     }
@@ -320,6 +324,8 @@ mod tests {
             let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
             assert_eq!(error(&head), Some(HeadError::Framing), "{fields}");
         }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(error(old), Some(HeadError::Framing), "HTTP/1.0 has no Transfer-Encoding");
         for (fields, body) in [
             ("Content-Length: 0", Body::None),
             ("Content-Length: 12", Body::Length(12)),
