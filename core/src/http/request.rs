@@ -49,7 +49,8 @@ impl<'a> Target<'a> {
             (Some(authority), path)
         };
         let is_host = authority.is_none_or(|authority| split_port(authority).is_some());
-        let is_valid = is_host && !whole.contains('#');
+        // A URI is ASCII, and its fragment stays with the client (RFC 3986, sections 2 and 3.5).
+        let is_valid = is_host && whole.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         is_valid.then_some(Self { whole, authority, path_and_query })
     }
 }
@@ -269,6 +270,21 @@ mod tests {
                 let request = request.unwrap();
                 assert_eq!((request.path(), request.host()), (path, Some(host)));
             });
+        }
+    }
+
+    #[test]
+    fn rfc9112_3_2_a_target_of_bytes_that_no_uri_has_is_refused() {
+        for byte in (0..b' ').chain(0x7f..=0xff) {
+            let mut head = b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+            head[5] = byte;
+            let mut fields = Fields::new();
+            let result = Request::parse(&head, &mut fields);
+            assert_eq!(result.err(), Some(HeadError::Malformed), "{byte:#x}");
+        }
+        for target in ["/é", "/?é", "http://a/é"] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(error(&head), Some(HeadError::Malformed), "{target:?}");
         }
     }
 
