@@ -67,16 +67,17 @@ pub enum Body {
 }
 
 impl<'a> Request<'a> {
-    /// Parses a whole head, as found by [`HeadScanner`](super::HeadScanner).
+    /// Parses a whole head and nothing else, as found by [`HeadScanner`](super::HeadScanner).
     ///
     /// # Errors
-    /// Each kind of [`HeadError`] but [`HeadError::TooLong`]. A head that is not complete is
-    /// [`HeadError::Malformed`].
+    /// Each kind of [`HeadError`] but [`HeadError::TooLong`]. A head that is not complete, or that
+    /// has bytes behind it, is [`HeadError::Malformed`].
     pub fn parse(head: &'a [u8], fields: &'a mut Fields<'a>) -> Result<Self, HeadError> {
         let mut request = httparse::Request::new(&mut fields.0);
         let status = request.parse(head)?;
+        let is_whole = status == httparse::Status::Complete(head.len());
         let (Some(method), Some(target), Some(minor_version), true) =
-            (request.method, request.path, request.version, status.is_complete())
+            (request.method, request.path, request.version, is_whole)
         else {
             return Err(HeadError::Malformed);
         };
@@ -371,6 +372,16 @@ mod tests {
         assert_eq!(error("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Some(HeadError::Version));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(128));
         assert_eq!(error(&many), Some(HeadError::TooManyFields));
+    }
+
+    #[test]
+    fn rfc9112_2_2_a_head_is_parsed_from_its_first_byte_to_its_last() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(error(head), None);
+        assert_eq!(error(&format!("\r\n{head}")), None, "an empty line may precede it");
+        for rest in ["x", "\r\n", head] {
+            assert_eq!(error(&format!("{head}{rest}")), Some(HeadError::Malformed), "{rest:?}");
+        }
     }
 
     #[test]
