@@ -67,12 +67,12 @@ impl<'a> OriginParts<'a> {
             && self.port == origin.port
     }
 
-    /// Whether a request to `authority` came from a page of the same host and port. The scheme is
-    /// not compared: a server behind a proxy that ends TLS cannot know its own.
-    fn is_host(&self, authority: &str) -> bool {
+    /// Whether a request to `authority` came from a web page of the same host and port.
+    fn is_page_of(&self, authority: &str) -> bool {
+        // Only pages of these are served by hosts: an extension's name may equal one.
+        let Some(default) = default_port(self.scheme) else { return false };
         split_port(authority).is_some_and(|(host, port)| {
-            self.host.eq_ignore_ascii_case(host)
-                && self.port == port.or_else(|| default_port(self.scheme))
+            self.host.eq_ignore_ascii_case(host) && self.port == Some(port.unwrap_or(default))
         })
     }
 }
@@ -94,7 +94,12 @@ fn default_port(scheme: &str) -> Option<u16> {
 /// without an `Origin` is from no browser, and allowed by every policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OriginPolicy {
-    /// Pages of the host and port that the request is for. The default.
+    /// Pages of the host and port that the request is for, by `http` or `https`. The default.
+    ///
+    /// Which of the two is not compared: a server behind a proxy that ends TLS cannot know its own.
+    /// The host is the client's word, by `Host`: a page whose name someone lets resolve to this
+    /// server (DNS rebinding) passes. Name the pages in a [`List`](Self::List) where there is TLS,
+    /// and where being on the same machine or network is all that a client needs.
     #[default]
     SameHost,
     /// Pages of these origins, compared exactly.
@@ -117,7 +122,7 @@ impl OriginPolicy {
         match self {
             Self::Any => true,
             Self::SameHost => OriginParts::parse(origin)
-                .is_some_and(|origin| host.is_some_and(|host| origin.is_host(host))),
+                .is_some_and(|origin| host.is_some_and(|host| origin.is_page_of(host))),
             Self::List(origins) => OriginParts::parse(origin)
                 .is_some_and(|origin| origins.iter().any(|allowed| origin.is(allowed))),
         }
@@ -158,6 +163,10 @@ mod tests {
             ("://good.com", "good.com", false),
             ("http://", "", false),
             ("file://", "good.com", false),
+            ("HTTPS://good.com", "good.com", true),
+            ("ftp://good.com", "good.com", false),
+            ("ws://good.com:80", "good.com:80", false),
+            ("moz-extension://good.com:80", "good.com:80", false),
         ] {
             assert_eq!(
                 OriginPolicy::SameHost.allows(origin, Some(host)),
