@@ -84,7 +84,8 @@ pub struct ResponseOptions {
 /// What [`write_response`] sets itself.
 const RESERVED: &[&str] = &["Content-Length", "Transfer-Encoding", "Connection"];
 
-/// Appends a response to `out`: status, fields, `Connection`, `Content-Length`, body.
+/// Appends a response to `out`: status, fields, `Connection`, `Content-Length`, body. The body is left
+/// out where the status [allows none](Status::allows_body).
 ///
 /// # Errors
 /// A field that may not be sent, or a status that is not 200 to 599: a 101 is written by
@@ -126,11 +127,12 @@ pub fn write_response<'f>(
         (false, false) => write_field(out, "Connection", "close"),
         (false, true) => write_field(out, "Connection", "close, Upgrade"),
     }
-    if status.allows_body() {
+    let body = if status.allows_body() { body } else { b"" };
+    if !status.ends_with_head() {
         write_text(out, format_args!("Content-Length: {}\r\n", body.len()));
     }
     out.extend_from_slice(b"\r\n");
-    if status.allows_body() && !options.head_only {
+    if !options.head_only {
         out.extend_from_slice(body);
     }
     Ok(())
@@ -206,14 +208,27 @@ mod tests {
     }
 
     #[test]
-    fn head_and_bodiless_statuses_have_no_body() {
+    fn the_answer_to_head_tells_the_length_alone() {
         let mut out = Vec::new();
         let head = ResponseOptions { keep_alive: true, head_only: true };
         write_response(&mut out, Status::OK, [], b"page", head).unwrap();
         assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
-        out.clear();
-        write_response(&mut out, Status::NO_CONTENT, [], b"page", CLOSE).unwrap();
-        assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn rfc9112_6_3_statuses_without_a_body_have_none_and_a_length_only_if_it_is_read() {
+        for (code, head) in [
+            (204, "HTTP/1.1 204 No Content\r\n\r\n"),
+            (205, "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n"),
+            (304, "HTTP/1.1 304 Not Modified\r\n\r\n"),
+        ] {
+            for head_only in [false, true] {
+                let mut out = Vec::new();
+                let options = ResponseOptions { keep_alive: true, head_only };
+                write_response(&mut out, Status(code), [], b"page", options).unwrap();
+                assert_eq!(String::from_utf8(out).unwrap(), head);
+            }
+        }
     }
 
     #[test]

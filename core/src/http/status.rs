@@ -29,6 +29,8 @@ statuses! {
     OK = 200, "OK";
     /// 204: done, and nothing to show.
     NO_CONTENT = 204, "No Content";
+    /// 205: done, and what was entered can be cleared.
+    RESET_CONTENT = 205, "Reset Content";
     /// 301: moved, for good.
     MOVED_PERMANENTLY = 301, "Moved Permanently";
     /// 302: to be found elsewhere for now.
@@ -66,9 +68,15 @@ statuses! {
 }
 
 impl Status {
-    /// Whether a response with it may have a body (RFC 9112, section 6.3).
+    /// Whether a response with it may have a body (RFC 9110, sections 6.4.1 and 15.3.6).
     pub const fn allows_body(self) -> bool {
-        !matches!(self.0, 100..=199 | 204 | 304)
+        self.0 != Self::RESET_CONTENT.0 && !self.ends_with_head()
+    }
+
+    /// Whether a response with it ends with its head, whatever length its fields tell (RFC 9112,
+    /// section 6.3). A 205 does not: it has to say that its body is empty.
+    pub(super) const fn ends_with_head(self) -> bool {
+        matches!(self.0, 100..=199 | 204 | 304)
     }
 }
 
