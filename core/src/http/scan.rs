@@ -6,8 +6,8 @@ use memchr::{memchr, memchr_iter, memmem};
 /// What a head may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// The longest head in bytes, the empty line included. Default: 16 KiB, which holds the
-    /// cookies of nearly every site.
+    /// The longest head in bytes, the empty line included; at most 4 GiB less one byte. Default:
+    /// 16 KiB, which holds the cookies of nearly every site.
     pub bytes_max: usize,
     /// The most header fields, at most 128. Default: 100.
     pub fields_max: usize,
@@ -40,18 +40,24 @@ pub struct HeadScanner {
     leading: u8,
 }
 
+/// What the scanner counts to.
+const BYTES_MAX: usize = u32::MAX as usize;
+
 /// Empty lines before a request that are put up with (RFC 9112, section 2.2).
 const LEADING_MAX: u8 = 2;
 
 impl HeadScanner {
     /// Takes all bytes that came so far, those of earlier calls again at the front; returns the
-    /// length of the head once it is complete.
+    /// length of the head once it is complete. With fewer bytes than in an earlier call it waits
+    /// for more; what it makes of other bytes in their place is not defined, but never a panic.
+    /// After a head or an error, the next head needs a new scanner.
     ///
     /// # Errors
     /// [`HeadError::TooLong`], [`HeadError::TooManyFields`], [`HeadError::Malformed`],
     /// [`HeadError::Version`]; the start line and the fields are checked alone, not together.
     pub fn scan(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, HeadError> {
-        let within = &bytes[..bytes.len().min(limits.bytes_max)];
+        let bytes_max = limits.bytes_max.min(BYTES_MAX);
+        let within = &bytes[..bytes.len().min(bytes_max)];
         // Nearly every head comes whole, and is parsed whole next: then its lines need no check.
         if self.seen == 0
             && within.first().is_some_and(|first| *first != b'\r')
@@ -64,7 +70,7 @@ impl HeadScanner {
         if let Some(end) = self.scan_lines(within, limits)? {
             return Ok(Some(end));
         }
-        if bytes.len() > limits.bytes_max { Err(HeadError::TooLong) } else { Ok(None) }
+        if bytes.len() > bytes_max { Err(HeadError::TooLong) } else { Ok(None) }
     }
 
     fn scan_lines(
@@ -87,10 +93,10 @@ impl HeadScanner {
                 (_, 0) => check_request_line(line)?,
                 _ => check_field_line(line)?,
             }
-            self.lines += 1;
+            self.lines = self.lines.saturating_add(1);
             check_line_count(usize::from(self.lines), limits)?;
         }
-        self.seen = bytes.len() as u32;
+        self.seen = self.seen.max(bytes.len() as u32);
         // What is no HTTP at all, such as a TLS handshake, need not be waited for.
         match bytes.get(self.line as usize) {
             Some(first) if self.lines == 0 && *first != b'\r' && !is_token(&[*first]) => {
@@ -202,6 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn fewer_bytes_than_before_are_waited_for_again() {
+        let limits = HeadLimits::default();
+        for before in 1..HEAD.len() {
+            for fewer in 0..before {
+                let mut scanner = HeadScanner::default();
+                assert_eq!(scanner.scan(&HEAD[..before], &limits), Ok(None));
+                assert_eq!(scanner.scan(&HEAD[..fewer], &limits), Ok(None));
+                assert_eq!(scanner.scan(HEAD, &limits), Ok(Some(HEAD.len())), "{before} {fewer}");
+            }
+        }
+    }
+
+    #[test]
     fn a_head_that_comes_whole_is_held_to_the_limits_as_well() {
         let limits = HeadLimits { bytes_max: 60, fields_max: 2 };
         let scan = |head: &str| HeadScanner::default().scan(head.as_bytes(), &limits);
@@ -213,6 +232,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_in_any_order_of_lengths_never_panic(
+            bytes in "(GET / HTTP/1.1|A: b|[\r\n]{1,3}|[ -~]){0,12}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
+        ) {
+            let limits = HeadLimits { bytes_max: 40, fields_max: 4 };
+            let mut scanner = HeadScanner::default();
+            for cut in cuts {
+                let len = cut.index(bytes.len() + 1);
+                if let Ok(Some(end)) = scanner.scan(&bytes.as_bytes()[..len], &limits) {
+                    prop_assert!(end <= len);
+                }
+            }
+        }
+
         #[test]
         fn any_cutting_of_the_same_bytes_gives_the_same_end(
             lines in prop::collection::vec("[ -~]{0,12}", 0..6),
