@@ -17,7 +17,11 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     /// Parses the head at the start of `bytes`: the response and its length, or `None` when more
-    /// has to come. The caller bounds the length of `bytes`.
+    /// has to come.
+    ///
+    /// The caller bounds the length of `bytes`. Each call reads them from the start, so a caller
+    /// that calls at each byte pays up to the square of its bound: let it call once `bytes` have
+    /// an empty line, or keep the bound to a few KiB.
     ///
     /// # Errors
     /// [`HeadError::Malformed`], [`HeadError::Version`], [`HeadError::TooManyFields`].
