@@ -99,6 +99,24 @@ fn an_idle_connection_is_three_words() {
     assert!(size_of::<Connection>() <= 24, "{}", size_of::<Connection>());
 }
 
+mod section_5_2_opcodes {
+    use super::*;
+
+    #[test]
+    fn each_reserved_opcode_fails_as_first_frame_and_inside_a_message() {
+        for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
+            for first in [opcode, 0x80 | opcode] {
+                for before in [vec![], masked(0x01, b"a")] {
+                    let server = server_after(&[before, masked(first, b"")].concat());
+                    let failed = [Owned::Failed(Violation::ReservedOpcode)];
+                    assert_eq!(server.events, failed, "{first:#x}");
+                    assert_eq!(server.out[2..4], [0x03, 0xEA], "{first:#x}");
+                }
+            }
+        }
+    }
+}
+
 mod section_5_4_fragmentation {
     use super::*;
 
@@ -174,6 +192,64 @@ mod section_5_5_control_frames {
     }
 
     #[test]
+    fn a_pong_that_is_sent_stands_for_the_one_that_was_held() {
+        let mut server = End::new(Role::Server);
+        server.connection.hold_pongs(true);
+        server.receive(&masked(0x89, b"old"));
+        server.connection.hold_pongs(false);
+        server.receive(&masked(0x89, b"new"));
+        server.connection.flush_pong(&mut server.context, &mut server.out);
+        assert_eq!(server.out, b"\x8A\x03new");
+    }
+
+    #[test]
+    fn a_pong_is_held_beyond_the_end_of_the_message_its_ping_stood_in() {
+        let bytes = [masked(0x01, b"a"), masked(0x89, b"?"), masked(0x80, b"b")].concat();
+        for chunk_len in [1, bytes.len()] {
+            let mut server = End::new(Role::Server);
+            server.connection.hold_pongs(true);
+            server.receive_cut(&bytes, std::iter::repeat_n(chunk_len, bytes.len() / chunk_len));
+            assert_eq!(server.events, [Owned::Ping(b"?".into()), Owned::Text("ab".into())]);
+            assert_eq!(server.out, b"");
+            server.connection.flush_pong(&mut server.context, &mut server.out);
+            assert_eq!(server.out, b"\x8A\x01?");
+        }
+    }
+
+    #[test]
+    fn a_pong_may_stand_between_the_fragments_of_a_message_that_is_sent() {
+        let mut server = End::new(Role::Server);
+        server.connection.hold_pongs(true);
+        server.receive(&masked(0x89, b"?"));
+        for (piece, fin) in [(b"a", false), (b"b", true)] {
+            let End { connection, context, out, .. } = &mut server;
+            connection.send_fragment(MessageKind::Text, piece, fin, context, out).unwrap();
+            connection.flush_pong(context, out);
+        }
+        assert_eq!(server.out, b"\x01\x01a\x8A\x01?\x80\x01b");
+    }
+
+    #[test]
+    fn nothing_follows_a_close_frame_not_even_a_pong_that_was_held() {
+        type Closing = fn(&mut End);
+        let closings: [(Closing, &[u8]); 3] = [
+            (|server| server.close(CloseCode::NORMAL, "").unwrap(), b"\x88\x02\x03\xE8"),
+            (|server| server.receive(&masked(0x88, b"\x03\xE9")), b"\x88\x02\x03\xE9"),
+            (|server| server.receive(&masked(0x83, b"")), b"\x88\x11\x03\xEAreserved opcode"),
+        ];
+        for (close, expected) in closings {
+            let mut server = End::new(Role::Server);
+            server.connection.hold_pongs(true);
+            server.receive(&masked(0x89, b"?"));
+            close(&mut server);
+            server.connection.hold_pongs(false);
+            server.connection.flush_pong(&mut server.context, &mut server.out);
+            assert_eq!(server.out, expected);
+            assert!(server.connection.pong.is_none(), "its memory is given back");
+        }
+    }
+
+    #[test]
     fn a_payload_beyond_125_bytes_is_refused_before_it_is_sent() {
         let mut client = End::new(Role::Client);
         let End { connection, context, out, .. } = &mut client;
@@ -224,12 +300,21 @@ mod section_7_closing {
     }
 
     #[test]
-    fn codes_that_may_not_be_on_the_wire_are_refused_both_ways() {
-        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
+    fn each_code_is_allowed_both_ways_or_refused_both_ways() {
+        // 1004, 1005, 1006 and 1015 are reserved (section 7.4.1), the rest are nobody's.
+        let named = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
+        let nobodys = [0, 1, 999, 1016, 1999, 2000, 2999, 5000, u16::MAX];
+        let reserved = [1004, 1005, 1006, 1015];
+        for code in named.into_iter().chain([3000, 3999, 4000, 4999]) {
+            let server = server_after(&masked(0x88, &u16::to_be_bytes(code)));
+            assert_eq!(server.events, [Owned::Close(CloseCode(code), String::new())]);
+            assert_eq!(End::new(Role::Server).close(CloseCode(code), ""), Ok(()), "{code}");
+        }
+        for code in reserved.into_iter().chain(nobodys) {
             let server = server_after(&masked(0x88, &u16::to_be_bytes(code)));
             assert_eq!(server.events, [Owned::Failed(Violation::CloseCodeInvalid)], "{code}");
             assert_eq!(server.out[2..4], [0x03, 0xEA], "{code}");
-            if code != 1005 {
+            if code != CloseCode::NO_STATUS.0 {
                 let refused = End::new(Role::Server).close(CloseCode(code), "");
                 assert_eq!(refused, Err(SendError::CloseCodeInvalid), "{code}");
             }
@@ -313,6 +398,34 @@ mod limits {
             assert_eq!(server.events, [Owned::Failed(Violation::MessageTooBig)]);
             assert_eq!(server.out[2..4], [0x03, 0xF1]);
         }
+    }
+
+    #[test]
+    fn control_frames_are_not_messages_and_may_be_longer() {
+        let limits = Limits { message_bytes_max: 1, fragments_max: 1 };
+        let bytes = [masked(0x89, &[b'p'; 125]), masked(0x8A, &[b'q'; 125])].concat();
+        for chunk_len in [1, bytes.len()] {
+            let mut server = End::with_limits(Role::Server, limits);
+            server.receive_cut(&bytes, std::iter::repeat_n(chunk_len, bytes.len() / chunk_len));
+            assert_eq!(server.events, [Owned::Ping(vec![b'p'; 125]), Owned::Pong(vec![b'q'; 125])]);
+        }
+        let mut server = End::with_limits(Role::Server, limits);
+        server.receive(&masked(0x88, &[b"\x03\xE8".to_vec(), vec![b'r'; 123]].concat()));
+        assert_eq!(server.events, [Owned::Close(CloseCode::NORMAL, "r".repeat(123))]);
+    }
+
+    #[test]
+    fn a_message_is_1_mib_and_131_072_fragments_at_most_by_default() {
+        let header = |len: u64| [b"\x82\xFF", &len.to_be_bytes()[..], b"\0\0\0\0"].concat();
+        assert_eq!(server_after(&header(1 << 20)).events, []);
+        let too_big = server_after(&header((1 << 20) + 1));
+        assert_eq!(too_big.events, [Owned::Failed(Violation::MessageTooBig)]);
+
+        let mut server = server_after(&masked(0x02, b""));
+        server.receive(&masked(0x00, b"").repeat(131_072 - 1));
+        assert_eq!(server.events, []);
+        server.receive(&masked(0x80, b""));
+        assert_eq!(server.events, [Owned::Failed(Violation::TooManyFragments)]);
     }
 
     #[test]

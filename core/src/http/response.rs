@@ -180,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn rfc9110_5_5_a_tab_may_stand_inside_a_value() {
+        let mut out = Vec::new();
+        write_response(&mut out, Status::OK, [("X", "a\tb")], b"", CLOSE).unwrap();
+        assert!(out.starts_with(b"HTTP/1.1 200 OK\r\nX: a\tb\r\n"));
+        let mut fields = Fields::new();
+        let (response, _) = Response::parse(&out, &mut fields).unwrap().unwrap();
+        assert_eq!(response.header("X"), Some("a\tb"));
+    }
+
+    #[test]
     fn rfc9110_15_a_status_that_ends_no_request_is_not_written() {
         for code in [0, 7, 100, 101, 199, 600, u16::MAX] {
             let mut out = b"before".to_vec();
