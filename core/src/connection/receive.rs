@@ -208,7 +208,6 @@ impl Connection {
 
     fn end(&mut self, state: ReceiveState, context: &mut Context) {
         self.received = state;
-        self.pong = None;
         if let Some(assembly) = self.assembly.take() {
             context.recycle(assembly);
         }

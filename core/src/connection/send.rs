@@ -143,9 +143,7 @@ impl Connection {
 
     /// Appends the pong that was held back, if there is one.
     pub fn flush_pong(&mut self, context: &mut Context, out: &mut Vec<u8>) {
-        if let Some(pong) = self.pong.take()
-            && self.is_open()
-        {
+        if let Some(pong) = self.pong.take() {
             self.append(true, Opcode::Pong, pong.as_bytes(), context, out);
         }
     }
@@ -189,6 +187,7 @@ impl Connection {
         let len = frame.encode(&mut payload);
         self.append(true, Opcode::Close, &payload[..len], context, out);
         self.close_sent = true;
+        // Nothing follows it, and nothing is held again.
         self.pong = None;
     }
 
