@@ -64,7 +64,7 @@ impl fmt::Display for CloseCode {
 pub struct CloseFrame<'a> {
     /// The code, or [`CloseCode::NO_STATUS`] for a frame without a payload.
     pub code: CloseCode,
-    /// Text for logs, often empty.
+    /// Text for logs, often empty; without a code there is none.
     pub reason: &'a str,
 }
 

@@ -87,8 +87,9 @@ pub struct Limits {
     /// so a longer one costs nothing. Default: 1 MiB, which holds what browsers' applications
     /// commonly send and bounds what one peer can make a server keep.
     pub message_bytes_max: usize,
-    /// The most fragments of one message, empty ones included. Default: 131,072: enough for 4 MiB
-    /// in pieces of 32 bytes, and an end to a message that never ends.
+    /// The most fragments of one message, empty ones included; at least 1, and 0 counts as 1.
+    /// Default: 131,072: enough for 4 MiB in pieces of 32 bytes, and an end to a message that
+    /// never ends.
     pub fragments_max: u32,
 }
 

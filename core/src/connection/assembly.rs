@@ -143,8 +143,8 @@ impl Assembly {
             Opcode::Continuation => {}
         }
         if !header.opcode.is_control() {
-            self.fragments += 1;
-            if self.fragments > limits.fragments_max {
+            self.fragments = self.fragments.saturating_add(1);
+            if self.fragments > limits.fragments_max.max(1) {
                 return Err(Violation::TooManyFragments);
             }
             self.message_bytes = self.message_bytes.saturating_add(header.payload_len);
@@ -207,4 +207,20 @@ impl Assembly {
 
 fn skip(input: &mut &mut [u8], len: usize) {
     *input = &mut std::mem::take(input)[len..];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_fragments_never_wraps() {
+        let limits = Limits { fragments_max: u32::MAX, ..Limits::default() };
+        let message = Some(MessageKind::Binary);
+        let mut assembly = Assembly { message, fragments: u32::MAX, ..Assembly::default() };
+        let mut bytes = *b"\x00\x01x";
+        let advanced = assembly.advance(&mut &mut bytes[..], Role::Client, &limits);
+        assert!(matches!(advanced, Ok(None)), "{advanced:?}");
+        assert_eq!((assembly.fragments, &assembly.binary[..]), (u32::MAX, &b"x"[..]));
+    }
 }

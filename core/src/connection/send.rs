@@ -115,7 +115,8 @@ impl Connection {
     /// Begins the closing handshake (section 7.1.2): appends a close frame. What the peer still
     /// sends before its own close frame arrives as events.
     ///
-    /// [`CloseCode::NO_STATUS`] sends a frame without a code. A reason of more than
+    /// [`CloseCode::NO_STATUS`] sends a frame without a code, which has no room for a reason: the
+    /// one that is passed is left out (section 5.5.1). A reason of more than
     /// [`REASON_BYTES_MAX`](crate::close::REASON_BYTES_MAX) bytes is cut between two characters.
     ///
     /// # Errors

@@ -279,6 +279,13 @@ mod section_7_closing {
     }
 
     #[test]
+    fn a_close_without_a_code_has_no_reason_either() {
+        let mut server = End::new(Role::Server);
+        server.close(CloseCode::NO_STATUS, "why").unwrap();
+        assert_eq!(server.out, b"\x88\x00");
+    }
+
+    #[test]
     fn after_our_close_messages_still_arrive_but_none_is_sent() {
         let mut server = End::new(Role::Server);
         server.close(CloseCode::GOING_AWAY, "later").unwrap();
@@ -456,6 +463,20 @@ mod limits {
         assert!(server.events.is_empty());
         server.receive(&masked(0x00, b""));
         assert_eq!(server.events, [Owned::Failed(Violation::TooManyFragments)]);
+    }
+
+    #[test]
+    fn no_fragments_allowed_are_one_however_a_message_is_cut() {
+        let limits = Limits { fragments_max: 0, ..SMALL };
+        let bytes = masked(0x81, b"whole");
+        for chunk_len in [1, bytes.len()] {
+            let mut server = End::with_limits(Role::Server, limits);
+            server.receive_cut(&bytes, std::iter::repeat_n(chunk_len, bytes.len() / chunk_len));
+            server.receive(&[masked(0x01, b""), masked(0x80, b"")].concat());
+            let expected =
+                [Owned::Text("whole".into()), Owned::Failed(Violation::TooManyFragments)];
+            assert_eq!(server.events, expected);
+        }
     }
 
     #[test]
