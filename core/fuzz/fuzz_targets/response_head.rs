@@ -29,6 +29,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
         assert!(len <= bytes.len());
         if let Ok(subprotocol) = request.check_response(&response) {
             assert!(matches!(subprotocol, None | Some("chat")));
+            assert!(bytes.starts_with(b"HTTP/1.1 101"));
             let accept = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
             assert!(bytes[..len].windows(accept.len()).any(|window| window == accept));
         }
