@@ -27,11 +27,21 @@ struct Endless<'b> {
     at: usize,
 }
 
+impl Endless<'_> {
+    /// What comes next, as far as there is room for it.
+    fn take(&mut self, room: usize) -> &[u8] {
+        let rest = &self.bytes[self.at..];
+        let taken = &rest[..room.min(rest.len())];
+        self.at = (self.at + taken.len()) % self.bytes.len();
+        taken
+    }
+}
+
 impl Read for Endless<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = (&self.bytes[self.at..]).read(buffer)?;
-        self.at = (self.at + len) % self.bytes.len();
-        Ok(len)
+        let taken = self.take(buffer.len());
+        buffer[..taken.len()].copy_from_slice(taken);
+        Ok(taken.len())
     }
 }
 
@@ -41,8 +51,9 @@ impl AsyncRead for Endless<'_> {
         _: &mut task::Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let len = self.get_mut().read(buffer.initialize_unfilled())?;
-        buffer.advance(len);
+        // Not into `initialize_unfilled`, which would write the memory twice.
+        let room = buffer.remaining();
+        buffer.put_slice(self.get_mut().take(room));
         Poll::Ready(Ok(()))
     }
 }
@@ -102,9 +113,8 @@ fn decode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 runtime.block_on(async {
                     for _ in 0..count {
-                        let frame = socket.read_frame().await.expect("a message");
-                        assert!(frame.is_utf8());
-                        black_box(frame);
+                        // It has checked that the text is UTF-8.
+                        black_box(socket.read_frame().await.expect("a message"));
                     }
                 });
             });
