@@ -69,7 +69,7 @@ impl<'a> OriginParts<'a> {
 
     /// Whether a request to `authority` came from a web page of the same host and port.
     fn is_page_of(&self, authority: &str) -> bool {
-        // Only pages of these are served by hosts: an extension's name may equal one.
+        // No other scheme's pages come from a host: an extension's name may be the same by chance.
         let Some(default) = default_port(self.scheme) else { return false };
         split_port(authority).is_some_and(|(host, port)| {
             self.host.eq_ignore_ascii_case(host) && self.port == Some(port.unwrap_or(default))
@@ -98,8 +98,8 @@ pub enum OriginPolicy {
     ///
     /// Which of the two is not compared: a server behind a proxy that ends TLS cannot know its own.
     /// The host is the client's word, by `Host`: a page whose name someone lets resolve to this
-    /// server (DNS rebinding) passes. Name the pages in a [`List`](Self::List) where there is TLS,
-    /// and where being on the same machine or network is all that a client needs.
+    /// server (DNS rebinding) passes. Where pages come by `https` alone, or where being on the same
+    /// machine or network is all that a client needs, name them in a [`List`](Self::List).
     #[default]
     SameHost,
     /// Pages of these origins, compared exactly.
