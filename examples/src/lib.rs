@@ -15,3 +15,19 @@ pub mod logging {
             .init();
     }
 }
+
+/// The options that all servers share.
+pub mod server {
+    use clap::Args;
+
+    /// Where to listen, and with how many threads.
+    #[derive(Args, Clone, Debug)]
+    pub struct Options {
+        /// Where to listen: HOST:PORT, or unix:PATH.
+        #[arg(long, default_value = "127.0.0.1:9001")]
+        pub listen: String,
+        /// How many workers, each a thread [default: one for each core].
+        #[arg(long, value_name = "COUNT")]
+        pub workers: Option<usize>,
+    }
+}

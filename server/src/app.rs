@@ -9,20 +9,34 @@ use crate::{
     handler::Handler,
     hub::Hub,
     listen::{self, Bound, SocketFile},
-    worker::{Member, Worker},
+    worker::{self, Member},
 };
 use std::{fmt, io, sync::Arc, thread};
 
 mod pin;
 
-/// Which worker a handler is made for: 0 for the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WorkerId(u8);
+/// The worker that a handler is made for.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    id: u8,
+    count: usize,
+    handle: Handle,
+}
 
-impl WorkerId {
-    /// The worker's number.
-    pub const fn index(self) -> usize {
-        self.0 as usize
+impl Worker {
+    /// The worker's number: 0 for the first.
+    pub const fn index(&self) -> usize {
+        self.id as usize
+    }
+
+    /// How many workers the server has.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What reaches all connections of the server, also from threads that the handler starts.
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
@@ -54,7 +68,7 @@ pub struct Server<F> {
 
 impl<F, H> Server<F>
 where
-    F: Fn(WorkerId) -> H + Send + Sync + 'static,
+    F: Fn(Worker) -> H + Send + Sync + 'static,
     H: Handler,
 {
     /// A server whose workers get their handlers from `make_handler`, each on its own thread.
@@ -134,7 +148,7 @@ where
         thread::scope(|scope| {
             let mut starts = drivers.into_iter().zip(shares).enumerate().map(|(id, start)| {
                 let hub = hub.clone();
-                move || server.serve(WorkerId(id as u8), hub, start)
+                move || server.serve(id as u8, hub, start)
             });
             let first = starts.next();
             let others = starts
@@ -162,16 +176,17 @@ where
     }
 
     /// One worker, on the thread it is to be on.
-    fn serve(&self, id: WorkerId, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
+    fn serve(&self, id: u8, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
         // However one ends, the others do not go on without it.
         let _stop = StopOnDrop(&self.handle);
         if self.config.pin_workers {
-            pin::pin(id.index())?;
+            pin::pin(usize::from(id))?;
         }
         let (driver, Share { listeners, files }) = start;
-        let member = Member { id: id.0, hub, handle: self.handle.clone() };
-        let handler = (self.make_handler)(id);
-        let mut worker = Worker::new(member, handler, driver, &self.config);
+        let count = hub.inboxes.len();
+        let handler = (self.make_handler)(Worker { id, count, handle: self.handle.clone() });
+        let member = Member { id, hub, handle: self.handle.clone() };
+        let mut worker = worker::Worker::new(member, handler, driver, &self.config);
         for listener in listeners {
             worker.listen(listener)?;
         }
@@ -180,7 +195,7 @@ where
     }
 }
 
-/// What a [`WorkerId`] can number.
+/// What a [`crate::ConnId`] can number.
 const WORKERS_MAX: usize = 256;
 
 /// What a worker listens on, and the files that end with it.

@@ -64,7 +64,7 @@ pub struct Config {
 
     /// The most topics and patterns one connection may be subscribed to. Default: 1,024.
     pub subscriptions_max: usize,
-    /// The longest name of a topic, in bytes; at most 255, which is the default.
+    /// The longest name of a topic, in bytes; at most 256, which is the default.
     pub topic_bytes_max: usize,
 
     /// What a request head may take; beyond it, 431. Default: 16 KiB, 100 fields.
@@ -143,7 +143,7 @@ impl Default for Config {
             overflow: Overflow::Drop,
             topic_overflow: Vec::new(),
             subscriptions_max: 1024,
-            topic_bytes_max: 255,
+            topic_bytes_max: 256,
             head: HeadLimits::default(),
             origins: OriginPolicy::default(),
             handshake_timeout: Duration::from_secs(10),

@@ -45,7 +45,7 @@ mod upgrade;
 mod worker;
 
 pub use address::{ListenAddress, PeerAddress};
-pub use app::{Server, WorkerId};
+pub use app::{Server, Worker};
 pub use config::{Config, Overflow};
 pub use context::Conn;
 pub use error::{Error, Result};

@@ -3,15 +3,14 @@
 //! `cargo run --release --bin broadcast -- --listen 127.0.0.1:9001`
 
 use clap::Parser;
-use quelea::{Conn, Handler, Message, Server};
-use quelea_examples::logging;
+use quelea::{Config, Conn, Handler, Message, Server};
+use quelea_examples::{logging, server};
 
 /// A WebSocket server that sends every message to all that are connected, its sender included.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen: HOST:PORT, or unix:PATH.
-    #[arg(long, default_value = "127.0.0.1:9001")]
-    listen: String,
+    #[command(flatten)]
+    server: server::Options,
 }
 
 struct Broadcast;
@@ -31,5 +30,6 @@ impl Handler for Broadcast {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
-    Ok(Server::new(|_worker| Broadcast).listen(&*arguments.listen)?.run()?)
+    let config = Config { workers: arguments.server.workers, ..Config::default() };
+    Ok(Server::new(|_worker| Broadcast).config(config)?.listen(&*arguments.server.listen)?.run()?)
 }

@@ -4,14 +4,13 @@
 
 use clap::{Parser, ValueEnum};
 use quelea::{Config, Conn, Handler, Message, OriginPolicy, Server};
-use quelea_examples::logging;
+use quelea_examples::{logging, server};
 
 /// A WebSocket server that sends every message back.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen: HOST:PORT, or unix:PATH.
-    #[arg(long, default_value = "127.0.0.1:9001")]
-    listen: String,
+    #[command(flatten)]
+    server: server::Options,
     /// The longest message, in bytes; a longer one closes its connection with 1009.
     #[arg(long, default_value_t = Config::default().message_bytes_max, value_name = "BYTES")]
     max_message: usize,
@@ -43,14 +42,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     logging::start();
     let defaults = Config::default();
     let config = Config {
+        workers: arguments.server.workers,
         message_bytes_max: arguments.max_message,
         // Reading pauses at half of it, so that no echo is dropped while its sender is slow.
         outbox_bytes_max: defaults.outbox_bytes_max.max(4 * arguments.max_message),
+        mailbox_bytes_max: defaults.mailbox_bytes_max.max(arguments.max_message),
         origins: match arguments.origin {
             Origin::Same => OriginPolicy::SameHost,
             Origin::Any => OriginPolicy::Any,
         },
         ..defaults
     };
-    Ok(Server::new(|_worker| Echo).config(config)?.listen(&*arguments.listen)?.run()?)
+    Ok(Server::new(|_worker| Echo).config(config)?.listen(&*arguments.server.listen)?.run()?)
 }

@@ -20,7 +20,7 @@ const OUTBOX_BYTES_MIN: usize = 4 << 10;
 /// What a [`crate::id::ConnId`] can number.
 const WORKERS_MAX: usize = 256;
 /// Longer names are no names; and it bounds what a look for patterns costs.
-const TOPIC_BYTES_MAX: usize = 255;
+const TOPIC_BYTES_MAX: usize = 256;
 /// Connections of a worker beyond the limit that are told so, before the others are left waiting.
 pub(crate) const EXCESS_MAX: usize = 1024;
 
@@ -157,7 +157,7 @@ mod tests {
             ),
             (Config { subscriptions_max: 0, ..default() }, "subscriptions_max"),
             (Config { topic_bytes_max: 0, ..default() }, "topic_bytes_max"),
-            (Config { topic_bytes_max: 256, ..default() }, "topic_bytes_max"),
+            (Config { topic_bytes_max: 257, ..default() }, "topic_bytes_max"),
             (Config { head: head(2 << 20, 100), ..default() }, "head.bytes_max"),
             (Config { head: head(1 << 10, 129), ..default() }, "head.fields_max"),
             (Config { head: head(1 << 10, 0), ..default() }, "head.fields_max"),

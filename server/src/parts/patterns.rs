@@ -105,7 +105,7 @@ impl<T: Copy> Patterns<T> {
     }
 
     /// Goes on at a node with the tokens that are left. It calls itself only for a `*`, which takes
-    /// a token: at most 256 calls deep for a name of 255 bytes, and no deeper than a pattern has `*`.
+    /// a token: at most 257 calls deep for a name of 256 bytes, and no deeper than a pattern has `*`.
     fn walk(&self, key: usize, mut left: Option<&str>, found: &mut Vec<T>) {
         let mut node = &self.nodes[key];
         while let Some(text) = left {

@@ -9,17 +9,18 @@ mod rooms;
 use clap::Parser;
 use protocol::{FromClient, Refusal, SUBPROTOCOL};
 use quelea::{
-    Accept, CloseCode, Closed, Conn, Handler, Message, Request, Response, Server, Status, Upgrade,
+    Accept, CloseCode, Closed, Config, Conn, Handle, Handler, Message, Request, Response, Server,
+    Status, Upgrade, Worker,
 };
-use quelea_examples::logging;
+use quelea_examples::{logging, server};
 use rooms::{Rooms, Seat};
+use std::sync::Arc;
 
 /// A chat server with its web page.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen: HOST:PORT, or unix:PATH.
-    #[arg(long, default_value = "127.0.0.1:9001")]
-    listen: String,
+    #[command(flatten)]
+    server: server::Options,
 }
 
 /// The client broke the protocol; it does not come back by itself.
@@ -27,8 +28,10 @@ const MISUSE: CloseCode = CloseCode(4000);
 /// The room or the name cannot be had.
 const BAD_SEAT: CloseCode = CloseCode(4001);
 
+/// One worker's part: the rooms are those of all.
 struct Chat {
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
+    handle: Handle,
 }
 
 /// What is kept for each connection: until it opens, what it asked for.
@@ -71,7 +74,7 @@ impl Handler for Chat {
     fn on_open(&mut self, conn: &mut Conn<'_, Guest>) {
         match std::mem::take(conn.state) {
             Guest::Wants { room, name } => {
-                let seat = self.rooms.join(conn, room, name);
+                let seat = self.rooms.join(conn, &self.handle, room, name);
                 *conn.state = Guest::Seated(seat);
             }
             Guest::Refused(refusal) => {
@@ -89,7 +92,7 @@ impl Handler for Chat {
             return;
         };
         match serde_json::from_str(text) {
-            Ok(FromClient::Message { text }) => self.rooms.say(conn, &seat, text),
+            Ok(FromClient::Message { text }) => self.rooms.say(conn, &self.handle, &seat, text),
             Ok(FromClient::Typing) => Rooms::typing(conn, &seat),
             Err(error) => {
                 conn.close(MISUSE, &format!("not of {SUBPROTOCOL}: {error}"));
@@ -99,7 +102,7 @@ impl Handler for Chat {
 
     fn on_close(&mut self, conn: &mut Conn<'_, Guest>, _closed: &Closed<'_>) {
         if let Guest::Seated(seat) = std::mem::take(conn.state) {
-            self.rooms.leave(conn, &seat);
+            self.rooms.leave(&self.handle, &seat);
         }
     }
 }
@@ -107,7 +110,10 @@ impl Handler for Chat {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
-    let server = Server::new(|_worker| Chat { rooms: Rooms::new() }).listen(&*arguments.listen)?;
+    let rooms = Arc::new(Rooms::new());
+    let config = Config { workers: arguments.server.workers, ..Config::default() };
+    let make = move |worker: Worker| Chat { rooms: rooms.clone(), handle: worker.handle().clone() };
+    let server = Server::new(make).config(config)?.listen(&*arguments.server.listen)?;
     for address in server.local_addresses() {
         tracing::info!("open http://{address}/ in a browser");
     }
