@@ -3,6 +3,11 @@
 /// The most slots of one table: what 24 bits of a connection id can number.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
 
+/// Slots that vectors by slot have room for from the start. It costs nothing until it is used, and
+/// makes them large enough to be mapped, not to be a part of the heap: then they grow in place, and
+/// leave no holes.
+pub(crate) const SLOTS_RESERVED: usize = 1 << 14;
+
 /// Names one use of a slot; a later use of the same slot has another generation.
 ///
 /// Generations come back after 2^32 - 1 uses of one slot: weeks, at the rate a slot can be used.
@@ -56,6 +61,11 @@ enum Content<T> {
 impl<T> Slots<T> {
     pub(crate) const fn new() -> Self {
         Self { entries: Vec::new(), free: 0, len: 0 }
+    }
+
+    /// With room for [`SLOTS_RESERVED`].
+    pub(crate) fn reserved() -> Self {
+        Self { entries: Vec::with_capacity(SLOTS_RESERVED), free: 0, len: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {

@@ -6,6 +6,7 @@
 //! pause of tens of milliseconds with a million connections; here the work of a tick is what is due
 //! in it.
 
+use super::slots::SLOTS_RESERVED;
 use std::time::{Duration, Instant};
 
 /// The length of a tick: deadlines are rounded up to it.
@@ -84,7 +85,7 @@ impl Wheel {
             now: Tick(0),
             buckets: vec![NONE; BUCKETS].into_boxed_slice(),
             occupied: Bitmap::new(),
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(SLOTS_RESERVED),
             passed: NONE,
         }
     }

@@ -98,7 +98,7 @@ impl Table {
     pub(crate) fn new(options: TableOptions) -> Self {
         Self {
             worker: options.worker,
-            slots: Slots::new(),
+            slots: Slots::reserved(),
             context: options.context,
             arena: Arena::default(),
             dirty: Vec::new(),

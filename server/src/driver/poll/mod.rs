@@ -5,7 +5,7 @@ mod accept;
 mod tests;
 
 use super::{Completion, Driver, Listener, ListenerId, Wake};
-use crate::parts::slots::{SLOTS_MAX, SlotId};
+use crate::parts::slots::{SLOTS_MAX, SLOTS_RESERVED, SlotId};
 use accept::{Accept, Acceptor};
 use mio::{Events, Interest, Token, event::Event, unix::SourceFd};
 use socket2::Socket;
@@ -102,7 +102,7 @@ impl Poll {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             waker,
-            connections: Vec::new(),
+            connections: Vec::with_capacity(SLOTS_RESERVED),
             acceptors: Vec::new(),
             shorts: VecDeque::new(),
             ready: VecDeque::new(),
