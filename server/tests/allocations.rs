@@ -1,0 +1,96 @@
+//! In a steady state, messages cost no allocation: neither an echo nor a publish, on any number of
+//! workers.
+
+mod support;
+
+use quelea::{Config, Conn, Handler, ListenAddress, Message, Server};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::{alloc::System, net::TcpStream};
+use support::{BINARY, Raw, frame};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
+
+struct Broadcast;
+
+impl Handler for Broadcast {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all");
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        conn.publish("all", message);
+    }
+}
+
+const CLIENTS: usize = 20;
+const PAYLOAD: [u8; 100] = [7; 100];
+
+/// The allocations of the whole process while all clients in turn send a message and the
+/// `receivers` read what comes of it, once all has been done before.
+fn allocations<H: Handler + 'static>(
+    workers: usize,
+    make: fn() -> H,
+    is_received_by_all: bool,
+) -> stats_alloc::Stats {
+    let config = Config { workers: Some(workers), ..Config::default() };
+    let server =
+        Server::new(move |_| make()).config(config).unwrap().listen("127.0.0.1:0").unwrap();
+    let address = match server.local_addresses().next() {
+        Some(ListenAddress::Tcp(addresses)) => addresses[0],
+        other => panic!("{other:?}"),
+    };
+    let handle = server.handle();
+    let thread = std::thread::spawn(move || server.run());
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut raw = Raw::new(TcpStream::connect(address).unwrap());
+            raw.upgrade("/");
+            raw
+        })
+        .collect();
+    let message = frame(BINARY, &PAYLOAD);
+    let mut answer = [0; 102];
+    let mut rounds = |count: usize| {
+        for sender in (0..CLIENTS).cycle().take(count) {
+            std::io::Write::write_all(&mut clients[sender].stream, &message).unwrap();
+            let receivers =
+                if is_received_by_all { &mut clients[..] } else { &mut clients[sender..=sender] };
+            for receiver in receivers {
+                std::io::Read::read_exact(&mut receiver.stream, &mut answer).unwrap();
+                assert_eq!((answer[..2].as_ref(), answer[101]), (&[BINARY, 100][..], 7));
+            }
+        }
+    };
+    rounds(2_000);
+    let region = Region::new(ALLOCATOR);
+    rounds(1_000);
+    let stats = region.change();
+    handle.stop();
+    drop(clients);
+    thread.join().unwrap().unwrap();
+    stats
+}
+
+/// One test, so that no other one allocates meanwhile.
+#[test]
+fn a_steady_echo_and_a_steady_publish_allocate_nothing() {
+    for workers in [1, 2] {
+        let echo = allocations(workers, || Echo, false);
+        assert_eq!((echo.allocations, echo.reallocations), (0, 0), "echo, {workers} workers");
+        let publish = allocations(workers, || Broadcast, true);
+        assert_eq!((publish.allocations, publish.reallocations), (0, 0), "publish, {workers}");
+    }
+}
