@@ -11,11 +11,13 @@ use std::{
     collections::VecDeque,
     error::Error,
     io::{self, ErrorKind, Read, Write},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The longest answer to a handshake that is waited for.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a server may take to answer one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every message of a run is.
 #[derive(Clone, Copy)]
@@ -34,28 +36,37 @@ pub(crate) struct Client {
     in_flight: VecDeque<Instant>,
 }
 
-impl Client {
-    /// Connects and does the opening handshake, blocking.
-    pub(crate) fn connect(target: &Target, nonce: &[u8; 16]) -> Result<Self, Box<dyn Error>> {
-        let mut stream = std::net::TcpStream::connect(target.address)?;
-        stream.set_nodelay(true)?;
-        let request = ClientRequest::new(&target.host, &target.path, nonce);
-        let mut head = Vec::new();
-        request.write(&mut head)?;
-        stream.write_all(&head)?;
-        head.clear();
-        // A byte at a time, so that nothing after the head is taken: this is not measured.
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            head.push(byte[0]);
-            if head.len() > HEAD_BYTES_MAX {
-                return Err("the answer to the handshake is too long".into());
-            }
+/// Connects and does the opening handshake, blocking.
+pub(crate) fn connect(
+    target: &Target,
+    nonce: &[u8; 16],
+) -> Result<std::net::TcpStream, Box<dyn Error>> {
+    let mut stream = std::net::TcpStream::connect(target.address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = ClientRequest::new(&target.host, &target.path, nonce);
+    let mut head = Vec::new();
+    request.write(&mut head)?;
+    stream.write_all(&head)?;
+    head.clear();
+    // A byte at a time, so that nothing after the head is taken: this is not measured.
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+        if head.len() > HEAD_BYTES_MAX {
+            return Err("the answer to the handshake is too long".into());
         }
-        let mut fields = Fields::new();
-        let (response, _) = Response::parse(&head, &mut fields)?.ok_or("no whole answer")?;
-        request.check_response(&response)?;
+    }
+    let mut fields = Fields::new();
+    let (response, _) = Response::parse(&head, &mut fields)?.ok_or("no whole answer")?;
+    request.check_response(&response)?;
+    Ok(stream)
+}
+
+impl Client {
+    pub(crate) fn connect(target: &Target, nonce: &[u8; 16]) -> Result<Self, Box<dyn Error>> {
+        let stream = connect(target, nonce)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream: TcpStream::from_std(stream),

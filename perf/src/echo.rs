@@ -2,6 +2,7 @@
 
 use crate::{
     client::{Client, Payload},
+    clock::now,
     cpu,
     target::Target,
 };
@@ -67,8 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     Ok(Report {
         messages: run.count,
         time: now() - start,
-        own_cpu: own_after - own_before,
-        server_cpu: server_after.zip(server_before).map(|(after, before)| after - before),
+        own_cpu: own_after.saturating_sub(own_before),
+        server_cpu: server_after
+            .zip(server_before)
+            .map(|(after, before)| after.saturating_sub(before)),
         latency: run.latency,
     })
 }
@@ -141,11 +144,6 @@ impl<'o> Run<'o> {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a load tool measures time")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 impl fmt::Display for Report {

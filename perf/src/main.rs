@@ -1,8 +1,10 @@
 //! A load tool for any WebSocket server, on the client role of `quelea-core`.
 
 mod client;
+mod clock;
 mod cpu;
 mod echo;
+mod fanout;
 mod idle;
 mod target;
 
@@ -22,12 +24,19 @@ enum Mode {
     Echo(echo::Options),
     /// Holds connections that do nothing, and tells what each costs the server in memory.
     Idle(idle::Options),
+    /// Starts a server that sends each message to all, and tells its CPU time a delivery, next to
+    /// that of a bare loop of sends.
+    Fanout(fanout::Options),
+    /// Serves as the floor for `fanout`: sends each message to every socket in a bare loop.
+    Bare(fanout::bare::Options),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Arguments::parse().mode {
         Mode::Echo(options) => println!("{}", echo::run(&options)?),
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
+        Mode::Fanout(options) => fanout::run(&options)?,
+        Mode::Bare(options) => fanout::bare::run(&options)?,
     }
     Ok(())
 }

@@ -1,0 +1,205 @@
+//! `quelea-perf fanout`: what one delivery of a publish costs the server, next to a bare loop of
+//! sends.
+
+pub(crate) mod bare;
+mod message;
+mod process;
+mod report;
+mod subscribers;
+
+use crate::clock::now;
+use clap::Args;
+use message::Burst;
+use process::{Server, ServerCommand};
+use report::{Cost, Head, Row};
+use std::{error::Error, time::Duration};
+use subscribers::{Load, Subscribers};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
+    /// to all, its sender included, and nothing else.
+    #[arg(long, default_value = "target/release/broadcast --listen {address}")]
+    server: ServerCommand,
+    /// What to compare it with, started likewise [default: this program's `bare`].
+    #[arg(long)]
+    floor: Option<ServerCommand>,
+    /// Measures the server alone.
+    #[arg(long, conflicts_with = "floor")]
+    no_floor: bool,
+    /// How many connections, one line of the result for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [30, 200, 2000, 15_000])]
+    #[arg(value_parser = parse_count)]
+    subscribers: Vec<usize>,
+    /// The payload of a message, in bytes.
+    #[arg(long, default_value_t = 100)]
+    size: usize,
+    /// How many messages are published in one write, one line of the result for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100], value_parser = parse_count)]
+    burst: Vec<usize>,
+    /// How often each server is measured, in turns.
+    #[arg(long, default_value_t = 5, value_parser = parse_count)]
+    rounds: usize,
+    /// How long a round is.
+    #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
+    seconds: f64,
+    /// All of `--clients` publish, not one of `--subscribers`, each message in a write of its own.
+    #[arg(long, conflicts_with_all = ["subscribers", "burst"])]
+    all_to_all: bool,
+    /// How many connections, all of which publish.
+    #[arg(long, default_value_t = 200, requires = "all_to_all", value_parser = parse_count)]
+    clients: usize,
+    /// How many of its messages each has in flight.
+    #[arg(long, default_value_t = 1, requires = "all_to_all", value_parser = parse_count)]
+    depth: usize,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// Subscribers are silent for a round: any longer, and a server may ask them for a pong.
+const SECONDS_MAX: f64 = 20.0;
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds <= SECONDS_MAX => Ok(seconds),
+        _ => Err(format!("must be above 0 and at most {SECONDS_MAX}")),
+    }
+}
+
+/// Beyond that many, only one server at a time has connections: this process is not to need more
+/// than 19,500 descriptors.
+const BOTH_MAX: usize = 9000;
+/// A round is measured after a tenth of it that is not.
+const WARM_UP: f64 = 0.1;
+
+/// Measures, and prints each line of the result as soon as it is there.
+pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let floor = match &options.floor {
+        _ if options.no_floor => None,
+        None => Some(ServerCommand::bare()?),
+        floor => floor.clone(),
+    };
+    let (load, connections, bursts) = if options.all_to_all {
+        (Load::AllToAll { depth: options.depth as u64 }, &vec![options.clients], &vec![1])
+    } else {
+        (Load::OneToAll, &options.subscribers, &options.burst)
+    };
+    println!("{}", Head(load));
+    for &count in connections {
+        for &burst in bursts {
+            println!("{}", measure(options, floor.as_ref(), load, count, burst)?);
+        }
+    }
+    Ok(())
+}
+
+fn measure(
+    options: &Options,
+    floor: Option<&ServerCommand>,
+    load: Load,
+    count: usize,
+    burst: usize,
+) -> Result<Row, Box<dyn Error>> {
+    let message = Burst::new(burst, options.size)?;
+    let round = Duration::try_from_secs_f64(options.seconds)?;
+    let mut floor = floor.map(Side::start).transpose()?;
+    let mut server = Side::start(&options.server)?;
+    let keep = count <= BOTH_MAX || floor.is_none();
+    for _ in 0..options.rounds {
+        for side in floor.iter_mut().chain([&mut server]) {
+            side.measure(load, count, &message, round)?;
+            if !keep {
+                side.subscribers = None;
+            }
+        }
+    }
+    let floor = floor.map_or_else(Vec::new, |floor| floor.costs);
+    Ok(Row { load, subscribers: count, burst, server: server.costs, floor })
+}
+
+/// One of the two that are compared.
+struct Side {
+    subscribers: Option<Subscribers>,
+    server: Server,
+    costs: Vec<Cost>,
+}
+
+impl Side {
+    fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
+        Ok(Self { subscribers: None, server: Server::start(command)?, costs: Vec::new() })
+    }
+
+    fn measure(
+        &mut self,
+        load: Load,
+        count: usize,
+        burst: &Burst,
+        round: Duration,
+    ) -> Result<(), Box<dyn Error>> {
+        let subscribers = match &mut self.subscribers {
+            Some(subscribers) => subscribers,
+            none => none.insert(Subscribers::connect(self.server.target(), count)?),
+        };
+        subscribers.show_life()?;
+        subscribers.run(load, burst, now() + round.mul_f64(WARM_UP))?;
+        let before = self.server.cpu_time()?;
+        let deliveries = subscribers.run(load, burst, now() + round)?;
+        let cpu = self.server.cpu_time()?.saturating_sub(before);
+        self.costs.push(Cost { deliveries, cpu });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(text: &str) -> Result<Options, clap::Error> {
+        let words = ["fanout"].into_iter().chain(text.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| arguments.options)
+    }
+
+    #[test]
+    fn numbers_come_in_lists_and_have_defaults() {
+        let options = parse("").unwrap();
+        assert_eq!(options.subscribers, [30, 200, 2000, 15_000]);
+        assert_eq!((&*options.burst, options.size, options.rounds), (&[1, 100][..], 100, 5));
+        let options = parse("--subscribers 5,7 --burst 3 --seconds 0.5").unwrap();
+        assert_eq!((&*options.subscribers, &*options.burst), (&[5, 7][..], &[3][..]));
+        let options = parse("--all-to-all --depth 4").unwrap();
+        assert_eq!((options.all_to_all, options.clients, options.depth), (true, 200, 4));
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        for text in [
+            "--subscribers 0",
+            "--subscribers 5,",
+            "--burst 0",
+            "--rounds 0",
+            "--seconds 0",
+            "--seconds 21",
+            "--seconds nan",
+            "--depth 2",
+            "--all-to-all --burst 2",
+            "--all-to-all --clients 0",
+            "--no-floor --floor {address}",
+            "--server x",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
