@@ -1,6 +1,7 @@
 //! `quelea-perf bare`: a loop that sends each message to every socket, and nothing else a server has.
 //!
 //! No queues, no topics, no timeouts, no limits: what is left is what the kernel takes for the sends.
+//! What came since the last wait leaves in one send a socket, since a server may do that as well.
 
 use clap::Args;
 use mio::{
@@ -26,9 +27,9 @@ pub(crate) struct Options {
     /// Where to listen, such as 127.0.0.1:9001: loopback only.
     #[arg(long, value_parser = parse_loopback)]
     listen: SocketAddr,
-    /// Sends what came since the last wait at once, not what came in one receive.
+    /// Sends the messages of each receive alone, not with all that came since the last wait.
     #[arg(long)]
-    per_wait: bool,
+    per_receive: bool,
 }
 
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
@@ -43,7 +44,7 @@ const LISTENER: Token = Token(usize::MAX);
 /// Serves until it fails.
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut bare = Bare::bind(options.listen)?;
-    bare.per_wait = options.per_wait;
+    bare.per_receive = options.per_receive;
     bare.serve()
 }
 
@@ -62,7 +63,7 @@ pub(super) struct Bare {
     buffer: Vec<u8>,
     /// The frames to send.
     frames: Vec<u8>,
-    per_wait: bool,
+    per_receive: bool,
     short_sends: u64,
 }
 
@@ -87,7 +88,7 @@ impl Bare {
             free: VecDeque::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
             frames: Vec::new(),
-            per_wait: false,
+            per_receive: false,
             short_sends: 0,
         })
     }
@@ -192,7 +193,7 @@ impl Bare {
         if connection.is_finished() {
             return Err("the client closed".into());
         }
-        if !self.per_wait {
+        if self.per_receive {
             self.send_to_all();
         }
         Ok(progress)

@@ -20,6 +20,7 @@ impl Cost {
 pub(super) struct Row {
     pub(super) load: Load,
     pub(super) subscribers: usize,
+    /// Messages in one write, if one publishes.
     pub(super) burst: usize,
     pub(super) server: Vec<Cost>,
     /// As many, or none.
@@ -54,18 +55,15 @@ pub(super) struct Head(pub(super) Load);
 
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.0 {
-            Load::OneToAll => "server CPU a delivery, ns",
-            Load::AllToAll { .. } => "deliveries a CPU-second of the server, thousands",
+        let (unit, in_flight) = match self.0 {
+            Load::OneToAll => ("nanoseconds of CPU a delivery", "burst"),
+            Load::AllToAll { .. } => ("thousands of deliveries a CPU-second", "depth"),
         };
-        writeln!(
-            f,
-            "{unit}: medians of the rounds; ratio: CPU of the server to that of the floor"
-        )?;
+        writeln!(f, "{unit}, the median round; ratio: the server's CPU time to the floor's")?;
         write!(
             f,
             "{:>11} {:>5} {:>10} {:>10} {:>10} {:>6} {:>13}",
-            "subscribers", "burst", "deliveries", "floor", "server", "ratio", "lowest-highest",
+            "subscribers", in_flight, "deliveries", "floor", "server", "ratio", "lowest-highest",
         )
     }
 }
@@ -79,8 +77,12 @@ impl fmt::Display for Row {
                 Load::AllToAll { .. } => 1e6 / each,
             }
         };
+        let in_flight = match self.load {
+            Load::OneToAll => self.burst as u64,
+            Load::AllToAll { depth } => depth,
+        };
         let deliveries: u64 = self.server.iter().map(|cost| cost.deliveries).sum();
-        write!(f, "{:>11} {:>5} {deliveries:>10} ", self.subscribers, self.burst)?;
+        write!(f, "{:>11} {in_flight:>5} {deliveries:>10} ", self.subscribers)?;
         match *self.ratios() {
             [] => write!(f, "{:>10} {:>10.1}", "-", middle(&self.server)),
             ref ratios @ [lowest, .., highest] | ref ratios @ [lowest @ highest] => write!(
@@ -117,9 +119,10 @@ mod tests {
         let row = Row { load: Load::OneToAll, subscribers: 30, burst: 1, server, floor };
         let expected = "         30     1         30      200.0      220.0  1.100   1.000-1.500";
         assert_eq!(row.to_string(), expected);
-        let load = Load::AllToAll { depth: 1 };
-        let fields = Row { load, ..row }.to_string();
-        assert_eq!(fields.split_whitespace().nth(3), Some("5000.0"));
+        let load = Load::AllToAll { depth: 4 };
+        let text = Row { load, ..row }.to_string();
+        let fields: Vec<_> = text.split_whitespace().collect();
+        assert_eq!(&fields[..4], ["30", "4", "30", "5000.0"]);
     }
 
     #[test]
