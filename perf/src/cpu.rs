@@ -7,8 +7,8 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The CPU time that a process (`self` or a number) has used, user and system together.
 ///
-/// Of its threads that still run, to the nanosecond where the kernel tells; a thread that is running
-/// is accounted up to the last tick.
+/// Of the threads it has now, to the nanosecond where the kernel tells; one that is running is
+/// accounted up to the last tick.
 pub(crate) fn time(pid: &str) -> io::Result<Duration> {
     match time_of_threads(pid) {
         Ok(time) if !time.is_zero() => Ok(time),

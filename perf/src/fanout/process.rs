@@ -1,6 +1,6 @@
 //! A server that is started to be measured.
 
-use crate::{client, cpu, target::Target};
+use crate::{client, clock::now, cpu, target::Target};
 use std::{
     env,
     error::Error,
@@ -14,7 +14,7 @@ use std::{
 
 /// How often a server that starts is asked whether it serves, and how long it may take.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-const ASKS_MAX: u32 = 500;
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a server to fall asleep: one that runs is accounted up to the last tick only.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -68,13 +68,12 @@ impl Server {
             .spawn()
             .map_err(|error| format!("{}: {error}", words[0]))?;
         let mut server = Self { child, target };
-        let mut asks = 0;
+        let deadline = now() + PATIENCE;
         while let Err(error) = client::connect(&server.target, &[0; 16]) {
             if let Some(status) = server.child.try_wait()? {
                 return Err(format!("{} ended: {status}", words.join(" ")).into());
             }
-            asks += 1;
-            if asks == ASKS_MAX {
+            if now() >= deadline {
                 return Err(format!("{} does not serve: {error}", words.join(" ")).into());
             }
             sleep(ASK_EVERY);

@@ -83,15 +83,16 @@ impl fmt::Display for Row {
         };
         let deliveries: u64 = self.server.iter().map(|cost| cost.deliveries).sum();
         write!(f, "{:>11} {in_flight:>5} {deliveries:>10} ", self.subscribers)?;
-        match *self.ratios() {
-            [] => write!(f, "{:>10} {:>10.1}", "-", middle(&self.server)),
-            ref ratios @ [lowest, .., highest] | ref ratios @ [lowest @ highest] => write!(
+        let ratios = self.ratios();
+        match (ratios.first(), ratios.last()) {
+            (Some(lowest), Some(highest)) => write!(
                 f,
                 "{:>10.1} {:>10.1} {:>6.3} {lowest:>7.3}-{highest:.3}",
                 middle(&self.floor),
                 middle(&self.server),
-                median(ratios),
+                median(&ratios),
             ),
+            _ => write!(f, "{:>10} {:>10.1}", "-", middle(&self.server)),
         }
     }
 }

@@ -165,10 +165,12 @@ impl Subscribers {
 }
 
 fn write_whole(socket: &mut TcpStream, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
-    if socket.write(bytes)? < bytes.len() {
-        return Err("what is written at once does not fit the buffers of a socket".into());
+    match socket.write(bytes) {
+        Ok(len) if len == bytes.len() => return Ok(()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+        Ok(_) | Err(_) => {}
     }
-    Ok(())
+    Err("what is written at once does not fit the buffers of a socket".into())
 }
 
 #[cfg(test)]
