@@ -83,7 +83,7 @@ impl Handle {
     }
 
     /// How many connections there are, and what was lost; all zero while the server does not run.
-    /// Each worker's part is of the end of its last tick.
+    /// Each worker's part is of when it last began to wait.
     pub fn counts(&self) -> Counts {
         self.0.hub.get().map_or(Counts::default(), |hub| hub.counts())
     }

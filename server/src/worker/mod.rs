@@ -171,7 +171,6 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         while let Some(id) = self.connections.touched.pop() {
             self.pace(id);
         }
-        self.publish_counts();
         self.give_back(count == 0);
         Ok(())
     }
@@ -188,6 +187,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         loop {
             let is_settled = self.connections.table.settle();
             let until = if is_settled { self.wait_until() } else { Some(self.driver.now()) };
+            self.publish_counts();
             self.driver.wait(self.connections.table.sends(), until)?;
             self.connections.table.set_now(self.driver.now());
             while let Some((id, sent)) = self.driver.next_short() {
