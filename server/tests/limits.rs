@@ -1,4 +1,5 @@
 //! Who is let in, how much a peer may ask for, and how long it may live.
+#![expect(clippy::disallowed_methods, reason = "a test measures time")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Several workers are one server: from a handle, from each other, and to the network.
+#![expect(clippy::disallowed_methods, reason = "a test measures time")]
 
 mod support;
 
@@ -150,7 +151,7 @@ impl Drop for Site {
 }
 
 fn two() -> Config {
-    Config { workers: Some(2), ..Config::default() }
+    Config { workers: Some(2), close_timeout: Duration::from_millis(300), ..Config::default() }
 }
 
 fn soon(condition: impl Fn() -> bool) {

@@ -98,6 +98,17 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The slot that is in use at an index, with its id.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: usize) -> Option<(SlotId, &mut T)> {
+        match self.entries.get_mut(index)? {
+            Entry { generation, content: Content::Used(value) } => {
+                Some((SlotId::new(index as u32, *generation), value))
+            }
+            _ => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: SlotId) -> Option<&T> {
         match self.entries.get(id.index())? {

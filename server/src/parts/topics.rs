@@ -24,6 +24,8 @@ pub(crate) struct Topics<T> {
     subscriptions: Slab<Subscription>,
     /// The first subscription of each slot.
     first: Vec<u32>,
+    /// The topic that was last found by its name: often it is the next one as well.
+    last: Option<TopicId>,
 }
 
 /// What the name of a topic means.
@@ -79,6 +81,7 @@ impl<T> Topics<T> {
             topics: Slots::new(),
             subscriptions: Slab::new(),
             first: Vec::new(),
+            last: None,
         }
     }
 
@@ -90,8 +93,14 @@ impl<T> Topics<T> {
     }
 
     /// Appends the topic of a name, and the patterns that match it.
-    pub(crate) fn find_all(&self, name: &str, found: &mut Vec<TopicId>) {
-        found.extend(self.names.get(name));
+    pub(crate) fn find_all(&mut self, name: &str, found: &mut Vec<TopicId>) {
+        let is_last = |last: &TopicId| {
+            let last = self.topics.get(*last);
+            last.is_some_and(|last| last.kind == Kind::Exact && *last.name == *name)
+        };
+        let exact = self.last.filter(is_last).or_else(|| self.names.get(name).copied());
+        self.last = exact;
+        found.extend(exact);
         if !self.matcher.is_empty() {
             self.matcher.matches(name, found);
         }
@@ -283,16 +292,20 @@ mod tests {
         let pattern = topics.subscribe(1, "a.*", Kind::Pattern, || ()).unwrap();
         let exact = topics.subscribe(2, "a.*", Kind::Exact, || ()).unwrap();
         assert_ne!(pattern, exact);
-        let found = |topics: &Topics<()>, name| {
+        let found = |topics: &mut Topics<()>, name| {
             let mut found = Vec::new();
             topics.find_all(name, &mut found);
             found
         };
-        assert_eq!(found(&topics, "a.b"), [pattern]);
-        assert_eq!(found(&topics, "a.b.c"), []);
+        assert_eq!(found(&mut topics, "a.b"), [pattern]);
+        assert_eq!(found(&mut topics, "a.b.c"), []);
         topics.unsubscribe_all(1);
-        assert!(topics.matcher.is_empty() && found(&topics, "a.b").is_empty());
+        assert!(topics.matcher.is_empty() && found(&mut topics, "a.b").is_empty());
         assert_eq!(topics.find("a.*", Kind::Exact), Some(exact));
+        assert_eq!(found(&mut topics, "a.*"), [exact]);
+        assert_eq!(found(&mut topics, "a.*"), [exact], "by what was last found");
+        topics.unsubscribe_all(2);
+        assert_eq!(found(&mut topics, "a.*"), []);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The connections of one worker, and what they have to send.
 
 mod deadlines;
+mod fanout;
 mod output;
 mod publish;
+mod settle;
 mod skips;
 mod slot;
 
 pub(crate) use deadlines::{Alarm, Checked, Timeouts};
-pub(crate) use publish::FanoutOptions;
-pub use publish::SubscribeStatus;
+pub(crate) use fanout::FanoutOptions;
+pub use fanout::SubscribeStatus;
 pub(crate) use slot::{Closing, Ending, Stage};
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
         timer::{Tick, Wheel},
     },
 };
-use publish::Fanout;
+use fanout::Fanout;
 use quelea_core::{
     CloseCode, CloseFrame, Connection, Context, Event, Message, Received, Violation,
     connection::SendError, frame::HEADER_BYTES_MAX,

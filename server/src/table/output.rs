@@ -3,7 +3,7 @@
 
 use super::{
     Ending, Slot, Stage, Table,
-    publish::{Fanout, SharedId},
+    fanout::{Fanout, SharedId},
 };
 use crate::parts::{
     arena::{Arena, PieceId},

@@ -33,6 +33,10 @@ impl Skips {
         self.ends.insert(slot, (new, new));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     pub(super) fn of_slot(&self, slot: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         // Nearly always there are none, and nothing is hashed.
         let first = if self.ends.is_empty() { None } else { self.ends.get(&slot) };

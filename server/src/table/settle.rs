@@ -1,0 +1,169 @@
+//! From what was published to what is sent. A subscriber that has nothing else to be sent is sent
+//! the topic's own bytes.
+//!
+//! A subscriber that has something else to be sent gets a copy in its own output, in order. So does
+//! one that has to be passed over in part: it subscribed during the tick, or published itself to
+//! the others.
+
+use super::{Closing, Table, fanout::Fanout};
+use crate::{
+    config::Overflow,
+    parts::{
+        slots::SlotId,
+        topics::{Member, TopicId},
+    },
+};
+
+/// What subscribers that need a copy may have of it at once, before it is sent.
+const COPIED_BYTES_MAX: usize = 4 << 20;
+/// How a publish went for one subscriber.
+enum Copied {
+    /// There is nothing for it.
+    Nothing,
+    /// It has all that is for it.
+    Done,
+    /// It is behind, and is to get the latest message instead.
+    Owed,
+    /// There is no room.
+    Overflow,
+}
+
+impl Table {
+    /// Copies what was published in this tick to a connection's own output, before something else
+    /// is written there.
+    #[cold]
+    pub(super) fn deliver_pending(&mut self, id: SlotId) {
+        let Fanout { delivered, sequence, .. } = &mut self.fanout;
+        if delivered.len() <= id.index() {
+            delivered.resize(id.index() + 1, sequence.wrapping_sub(1));
+        }
+        delivered[id.index()] = *sequence;
+        let mut found = std::mem::take(&mut self.fanout.found);
+        found.clear();
+        found.extend(self.fanout.topics.of_slot(id.index()));
+        found.retain(|topic| self.fanout.is_active(*topic));
+        found.iter().for_each(|topic| self.deliver(id, *topic));
+        self.fanout.found = found;
+    }
+
+    pub(super) fn deliver(&mut self, id: SlotId, topic: TopicId) {
+        if let Some(member) = self.fanout.topics.member(id.index(), topic) {
+            self.copy(member, topic);
+        }
+        if let Some((_, pending)) = self.fanout.topics.get_mut(topic)
+            && pending.is_active
+        {
+            pending.skip_all(id.index());
+        }
+    }
+
+    /// Decides who is sent what was published in this tick, and how: to be called before
+    /// [`Table::sends`]. If that takes more copies than are good to keep at once, the rest is for
+    /// another call, after [`Table::finish_sends`] and before anything else: whether all is done.
+    pub(crate) fn settle(&mut self) -> bool {
+        while let Some(&topic) = self.fanout.active.get(self.fanout.settled.0) {
+            let from = self.fanout.settled.1;
+            let Self { fanout, slots, arena, .. } = self;
+            if let Some(position) = fanout.share(topic, from, slots, arena) {
+                if self.arena.len() > COPIED_BYTES_MAX {
+                    self.fanout.settled.1 = position;
+                    return false;
+                }
+                self.settle_with_copy(topic, position);
+                self.fanout.settled.1 = position + 1;
+            } else {
+                self.fanout.settled = (self.fanout.settled.0 + 1, 0);
+            }
+        }
+        let mut too_slow = std::mem::take(&mut self.fanout.too_slow);
+        for id in too_slow.drain(..) {
+            // Behind what was just copied to it.
+            self.close_now(id, Closing::TooSlow.frame(), Closing::TooSlow);
+        }
+        self.fanout.too_slow = too_slow;
+        true
+    }
+
+    fn settle_with_copy(&mut self, topic: TopicId, position: usize) {
+        let Self { fanout, slots, arena, dirty, .. } = self;
+        let Some((members, _)) = fanout.topics.get(topic) else { return };
+        let member = members[position];
+        if let Some((id, slot)) = slots.at_mut(member.slot())
+            && let Some(shared) = slot.output.shared.take()
+        {
+            // A second topic: what the first one shares comes before it, as a copy.
+            let bytes = fanout.shared_bytes(shared);
+            slot.output.buffer(id, arena, dirty).extend_from_slice(bytes);
+            fanout.unshare(shared);
+        }
+        self.copy(member, topic);
+    }
+
+    /// Copies what is for a connection to its output, or does what its topic says if there is no
+    /// room.
+    fn copy(&mut self, member: Member, topic: TopicId) {
+        let Some(id) = self.slots.id_at(member.slot()) else { return };
+        match self.try_copy(id, topic) {
+            Copied::Nothing => {}
+            Copied::Done if !self.fanout.keeps_latest => {}
+            // What it has now is later than what it was owed.
+            Copied::Done => self.fanout.topics.set_owed(member, false),
+            Copied::Owed => self.fanout.topics.set_owed(member, true),
+            Copied::Overflow => {
+                self.fanout.dropped += 1;
+                let overflow = self.fanout.topics.get(topic).map(|(_, pending)| pending.overflow);
+                if overflow == Some(Overflow::Close) {
+                    self.fanout.too_slow.push(id);
+                }
+            }
+        }
+    }
+
+    fn try_copy(&mut self, id: SlotId, topic: TopicId) -> Copied {
+        let Self { fanout, slots, arena, dirty, marks, .. } = self;
+        let Some((_, pending)) = fanout.topics.get(topic) else { return Copied::Nothing };
+        let Some(slot) = slots.get_mut(id) else { return Copied::Nothing };
+        let len: usize = pending.for_slot(id.index()).map(<[u8]>::len).sum();
+        if len == 0 {
+            return Copied::Nothing;
+        }
+        if pending.overflow == Overflow::KeepLatest && slot.output.is_blocked() {
+            return Copied::Owed;
+        }
+        let queued = slot.output.queued(arena) + len;
+        if queued > marks.max {
+            return Copied::Overflow;
+        }
+        if queued > marks.high {
+            slot.backlogged = true;
+        }
+        let buffer = slot.output.buffer(id, arena, dirty);
+        for piece in pending.for_slot(id.index()) {
+            buffer.extend_from_slice(piece);
+        }
+        Copied::Done
+    }
+
+    /// A connection took all that waited for it: it gets the latest message of the topics that it
+    /// missed some of.
+    pub(super) fn deliver_owed(&mut self, id: SlotId) {
+        if !self.fanout.keeps_latest || !self.is_open(id) {
+            return;
+        }
+        let mut owed = std::mem::take(&mut self.fanout.found);
+        owed.clear();
+        self.fanout.topics.take_owed(id.index(), &mut owed);
+        let Self { fanout, slots, arena, dirty, .. } = self;
+        if let Some(slot) = slots.get_mut(id) {
+            for topic in owed.drain(..) {
+                if let Some((_, pending)) = fanout.topics.get(topic)
+                    && pending.latest_except != Some(id)
+                {
+                    let buffer = slot.output.buffer(id, arena, dirty);
+                    buffer.extend_from_slice(&pending.latest);
+                }
+            }
+        }
+        self.fanout.found = owed;
+    }
+}
