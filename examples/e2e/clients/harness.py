@@ -11,6 +11,8 @@ import traceback
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARIES = TARGET / "release"
+# What the servers are told of their workers.
+WORKERS = []
 TOOLS = ROOT / "target/e2e"
 PATIENCE = 20
 
@@ -19,7 +21,7 @@ class Server:
     """A running example; `address` is where it listens."""
 
     def __init__(self, name, *arguments, listen="127.0.0.1:0", wrapper=()):
-        command = [*wrapper, str(BINARIES / name), "--listen", listen, *arguments]
+        command = [*wrapper, str(BINARIES / name), "--listen", listen, *WORKERS, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address = None
         late = threading.Timer(PATIENCE, self.process.kill)

@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
-"""Runs every client against the examples in release form: run.py [CLIENT...]"""
+"""Runs every client against the examples in release form: run.py [--workers COUNT] [CLIENT...]"""
 
+import argparse
 import importlib
 import sys
 
+import harness
 from harness import Checks
 
 CLIENTS = ["python_client", "node", "curl_client", "syscalls", "chat_browser"]
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", help="of each server [default: one for each core]")
+    parser.add_argument("clients", nargs="*", default=CLIENTS)
+    arguments = parser.parse_args()
+    if arguments.workers:
+        harness.WORKERS = ["--workers", arguments.workers]
     checks = Checks()
-    for name in sys.argv[1:] or CLIENTS:
+    for name in arguments.clients or CLIENTS:
         before = checks.total
         try:
             importlib.import_module(name).run(checks)
