@@ -6,10 +6,20 @@
 //! is not counted.
 
 // The wheel is no part of the public interface: the bench takes its source, with its tests unused.
-#[allow(dead_code, unused_imports, reason = "the bench needs part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unfulfilled_lint_expectations,
+    reason = "the bench needs part of it"
+)]
 #[path = "../src/parts/slots.rs"]
 mod slots;
-#[allow(dead_code, unused_imports, reason = "the bench needs part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unfulfilled_lint_expectations,
+    reason = "the bench needs part of it"
+)]
 #[path = "../src/parts/timer.rs"]
 mod timer;
 
