@@ -179,9 +179,12 @@ impl<T> Topics<T> {
         }
     }
 
-    /// The topics of a slot.
-    pub(crate) fn of_slot(&self, slot: usize) -> impl Iterator<Item = TopicId> + '_ {
-        self.keys(slot).map(|key| self.subscriptions[key].topic)
+    /// The topics of a slot, and its membership in each.
+    pub(crate) fn of_slot(&self, slot: usize) -> impl Iterator<Item = (TopicId, Member)> + '_ {
+        self.keys(slot).map(move |key| {
+            let member = Member { slot: slot as u32, subscription: key as u32 };
+            (self.subscriptions[key].topic, member)
+        })
     }
 
     pub(crate) fn is_subscribed(&self, slot: usize, topic: TopicId) -> bool {
@@ -362,7 +365,7 @@ mod tests {
                     prop_assert_eq!(members.len(), expected.len());
                 }
                 for slot in 0..20 {
-                    let found: BTreeSet<_> = topics.of_slot(slot).map(|id| {
+                    let found: BTreeSet<_> = topics.of_slot(slot).map(|(id, _)| {
                         topics.topics.get(id).unwrap().name.to_string()
                     }).collect();
                     let expected: BTreeSet<_> = oracle

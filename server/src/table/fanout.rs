@@ -8,7 +8,7 @@ use crate::{
         arena::Arena,
         patterns,
         slots::{SlotId, Slots},
-        topics::{TopicId, Topics},
+        topics::{Member, TopicId, Topics},
     },
 };
 use quelea_core::{
@@ -36,12 +36,15 @@ pub(super) struct Fanout {
     pub(super) too_slow: Vec<SlotId>,
     /// For the patterns that a name matches, and the topics that a slot is owed something of.
     pub(super) found: Vec<TopicId>,
+    /// For the memberships of a slot that something was published to.
+    pub(super) due: Vec<(TopicId, Member)>,
     /// Publishes that a subscriber did not get.
     pub(super) dropped: u64,
-    /// How many publishes there were.
+    /// How many publishes there were, and how many when the tick began.
     pub(super) sequence: u32,
+    tick_sequence: u32,
     /// By slot, how many there were when it got a copy of what was for it.
-    pub(super) delivered: Vec<u32>,
+    delivered: Vec<u32>,
     /// How far [`Table::settle`] got: in `active`, and in the members of that topic.
     pub(super) settled: (usize, usize),
     /// Whether some topic keeps its latest message.
@@ -83,6 +86,8 @@ pub(super) struct Pending {
     pub(super) bytes: Vec<u8>,
     pub(super) skips: Skips,
     pub(super) is_active: bool,
+    /// How many publishes there were with the last one here.
+    pub(super) sequence: u32,
     pub(super) overflow: Overflow,
     /// Where the last message begins.
     pub(super) last: usize,
@@ -108,6 +113,7 @@ impl Pending {
             bytes: Vec::new(),
             skips: Skips::default(),
             is_active: false,
+            sequence: 0,
             overflow,
             last: 0,
             latest: Vec::new(),
@@ -130,6 +136,12 @@ impl Pending {
             at = next;
             Some(&self.bytes[piece])
         })
+    }
+
+    /// The last message, if it is for a slot.
+    pub(super) fn latest_for(&self, slot: SlotId) -> Option<&[u8]> {
+        let latest = if self.is_active { &self.bytes[self.last..] } else { &self.latest[..] };
+        (self.latest_except != Some(slot)).then_some(latest)
     }
 
     /// Leaves a slot out of what was published so far.
@@ -160,8 +172,10 @@ impl Fanout {
             pending_bytes: 0,
             too_slow: Vec::new(),
             found: Vec::new(),
+            due: Vec::new(),
             dropped: 0,
             sequence: 0,
+            tick_sequence: 0,
             delivered: Vec::new(),
             settled: (0, 0),
             keeps_latest: false,
@@ -182,6 +196,23 @@ impl Fanout {
     #[inline]
     pub(super) fn has_pending_for(&self, slot: usize) -> bool {
         !self.active.is_empty() && self.delivered.get(slot) != Some(&self.sequence)
+    }
+
+    /// Takes note that a slot gets all that was published so far. Appends its memberships in topics
+    /// that have something for it since it did so before.
+    pub(super) fn take_due(&mut self, slot: usize, due: &mut Vec<(TopicId, Member)>) {
+        let now = self.sequence;
+        if self.delivered.len() <= slot {
+            self.delivered.resize(slot + 1, self.tick_sequence);
+        }
+        let before = std::mem::replace(&mut self.delivered[slot], now);
+        let in_this_tick = now.wrapping_sub(self.tick_sequence);
+        let new = now.wrapping_sub(before).min(in_this_tick);
+        due.extend(self.topics.of_slot(slot).filter(|(topic, _)| {
+            self.topics.get(*topic).is_some_and(|(_, pending)| {
+                pending.is_active && now.wrapping_sub(pending.sequence) < new
+            })
+        }));
     }
 
     /// All that was published in this tick, in bytes.
@@ -205,10 +236,6 @@ impl Fanout {
 
     pub(super) fn bytes_of(&self, topic: TopicId) -> &[u8] {
         self.topics.get(topic).map_or(&[], |(_, pending)| &pending.bytes)
-    }
-
-    pub(super) fn is_active(&self, topic: TopicId) -> bool {
-        self.topics.get(topic).is_some_and(|(_, pending)| pending.is_active)
     }
 
     /// Lets members of a topic, from a position on, share its bytes, up to the first that needs a
@@ -260,6 +287,7 @@ impl Fanout {
         }
         self.settled = (0, 0);
         self.pending_bytes = 0;
+        self.tick_sequence = self.sequence;
         for topic in self.active.drain(..) {
             if let Some((_, pending)) = self.topics.get_mut(topic) {
                 pending.clear();

@@ -63,6 +63,11 @@ pub(crate) struct Table {
     ending: Vec<SlotId>,
     /// Connections whose peers took a backlog at last.
     drained: Vec<SlotId>,
+    /// Bytes that were published in this tick, and copied to one connection's own output.
+    copied: usize,
+    /// Some connection passed the high mark in this tick. If its peer takes all at once, nothing
+    /// else will say so.
+    may_drain: bool,
     marks: Marks,
     fanout: Fanout,
     /// For what is written behind something that has to be written first.
@@ -106,6 +111,8 @@ impl Table {
             dirty: Vec::new(),
             ending: Vec::new(),
             drained: Vec::new(),
+            copied: 0,
+            may_drain: false,
             marks: options.marks,
             fanout: Fanout::new(options.fanout),
             scratch: Vec::new(),
@@ -329,6 +336,7 @@ impl Table {
             }
             // Who waits for `on_drain` after this is called, as long as there is something to drain.
             slot.backlogged |= queued > HEADER_BYTES_MAX + len;
+            self.may_drain = true;
             return SendStatus::Dropped;
         }
         let is_backlogged = queued > self.marks.high;
@@ -338,6 +346,7 @@ impl Table {
             && let Some(slot) = self.slots.get_mut(id)
         {
             slot.backlogged = true;
+            self.may_drain = true;
             return SendStatus::Backlogged;
         }
         status

@@ -103,9 +103,9 @@ impl Output {
 }
 
 impl Table {
-    /// Bytes that this tick has written, those of a publish once.
+    /// Bytes that this tick has written: those of a publish once, and once for each copy.
     pub(crate) const fn output_bytes(&self) -> usize {
-        self.arena.len() + self.fanout.pending_bytes()
+        self.arena.len() + self.fanout.pending_bytes() + self.copied
     }
 
     /// All that is to be sent, one piece a connection.
@@ -120,7 +120,10 @@ impl Table {
 
     /// Whether something is to be done as soon as the sends are, without waiting for more.
     pub(crate) const fn has_work_after_sends(&self) -> bool {
-        !self.ending.is_empty() || !self.dirty.is_empty() || !self.drained.is_empty()
+        self.may_drain
+            || !self.ending.is_empty()
+            || !self.dirty.is_empty()
+            || !self.drained.is_empty()
     }
 
     /// The driver could send only so much of a piece.
@@ -137,6 +140,7 @@ impl Table {
 
     /// All short sends are told: the rest was sent.
     pub(crate) fn finish_sends(&mut self) {
+        (self.may_drain, self.copied) = (false, 0);
         self.fanout.finish_sends(&mut self.slots);
         for owner in self.arena.clear() {
             if let Some(slot) = self.slots.get_mut(owner) {
@@ -145,6 +149,12 @@ impl Table {
                     slot.backlogged = false;
                     self.drained.push(owner);
                 }
+            }
+        }
+        for at in 0..self.drained.len() {
+            let id = self.drained[at];
+            if self.slots.get(id).is_some_and(|slot| slot.output.outbox.is_none()) {
+                self.deliver_owed(id);
             }
         }
         let mut dirty = std::mem::take(&mut self.dirty);

@@ -51,11 +51,12 @@ impl Table {
     /// Ends a subscription; whether there was one. What was published before still arrives.
     pub(crate) fn unsubscribe(&mut self, id: SlotId, name: &str, kind: Kind) -> bool {
         let Some(topic) = self.fanout.topics.find(name, kind) else { return false };
-        if self.slots.get(id).is_none() || !self.fanout.topics.is_subscribed(id.index(), topic) {
+        if self.slots.get(id).is_none() {
             return false;
         }
+        let Some(member) = self.fanout.topics.member(id.index(), topic) else { return false };
         if self.is_open(id) {
-            self.deliver(id, topic);
+            self.deliver(id, topic, member);
         }
         self.fanout.topics.unsubscribe(id.index(), topic)
     }
@@ -120,6 +121,7 @@ impl Table {
         let start = pending.bytes.len();
         append(message, &mut pending.bytes);
         self.fanout.sequence = self.fanout.sequence.wrapping_add(1);
+        pending.sequence = self.fanout.sequence;
         (pending.last, pending.latest_except) = (start, except);
         if let Some(except) = except {
             pending.skips.add(except.index(), start..pending.bytes.len());

@@ -5,7 +5,7 @@
 //! one that has to be passed over in part: it subscribed during the tick, or published itself to
 //! the others.
 
-use super::{Closing, Table, fanout::Fanout};
+use super::{Closing, Table};
 use crate::{
     config::Overflow,
     parts::{
@@ -33,23 +33,15 @@ impl Table {
     /// is written there.
     #[cold]
     pub(super) fn deliver_pending(&mut self, id: SlotId) {
-        let Fanout { delivered, sequence, .. } = &mut self.fanout;
-        if delivered.len() <= id.index() {
-            delivered.resize(id.index() + 1, sequence.wrapping_sub(1));
-        }
-        delivered[id.index()] = *sequence;
-        let mut found = std::mem::take(&mut self.fanout.found);
-        found.clear();
-        found.extend(self.fanout.topics.of_slot(id.index()));
-        found.retain(|topic| self.fanout.is_active(*topic));
-        found.iter().for_each(|topic| self.deliver(id, *topic));
-        self.fanout.found = found;
+        let mut due = std::mem::take(&mut self.fanout.due);
+        due.clear();
+        self.fanout.take_due(id.index(), &mut due);
+        due.iter().for_each(|(topic, member)| self.deliver(id, *topic, *member));
+        self.fanout.due = due;
     }
 
-    pub(super) fn deliver(&mut self, id: SlotId, topic: TopicId) {
-        if let Some(member) = self.fanout.topics.member(id.index(), topic) {
-            self.copy(member, topic);
-        }
+    pub(super) fn deliver(&mut self, id: SlotId, topic: TopicId, member: Member) {
+        self.copy(member, topic);
         if let Some((_, pending)) = self.fanout.topics.get_mut(topic)
             && pending.is_active
         {
@@ -65,7 +57,7 @@ impl Table {
             let from = self.fanout.settled.1;
             let Self { fanout, slots, arena, .. } = self;
             if let Some(position) = fanout.share(topic, from, slots, arena) {
-                if self.arena.len() > COPIED_BYTES_MAX {
+                if self.copied > COPIED_BYTES_MAX {
                     self.fanout.settled.1 = position;
                     return false;
                 }
@@ -85,7 +77,7 @@ impl Table {
     }
 
     fn settle_with_copy(&mut self, topic: TopicId, position: usize) {
-        let Self { fanout, slots, arena, dirty, .. } = self;
+        let Self { fanout, slots, arena, dirty, copied, .. } = self;
         let Some((members, _)) = fanout.topics.get(topic) else { return };
         let member = members[position];
         if let Some((id, slot)) = slots.at_mut(member.slot())
@@ -94,6 +86,7 @@ impl Table {
             // A second topic: what the first one shares comes before it, as a copy.
             let bytes = fanout.shared_bytes(shared);
             slot.output.buffer(id, arena, dirty).extend_from_slice(bytes);
+            *copied += bytes.len();
             fanout.unshare(shared);
         }
         self.copy(member, topic);
@@ -120,7 +113,7 @@ impl Table {
     }
 
     fn try_copy(&mut self, id: SlotId, topic: TopicId) -> Copied {
-        let Self { fanout, slots, arena, dirty, marks, .. } = self;
+        let Self { fanout, slots, arena, dirty, marks, may_drain, copied, .. } = self;
         let Some((_, pending)) = fanout.topics.get(topic) else { return Copied::Nothing };
         let Some(slot) = slots.get_mut(id) else { return Copied::Nothing };
         let len: usize = pending.for_slot(id.index()).map(<[u8]>::len).sum();
@@ -132,10 +125,17 @@ impl Table {
         }
         let queued = slot.output.queued(arena) + len;
         if queued > marks.max {
+            if pending.overflow == Overflow::KeepLatest {
+                // It gets the latest once it has taken what this tick has for it.
+                (slot.backlogged, *may_drain) = (true, true);
+                return Copied::Owed;
+            }
             return Copied::Overflow;
         }
+        *copied += len;
         if queued > marks.high {
             slot.backlogged = true;
+            *may_drain = true;
         }
         let buffer = slot.output.buffer(id, arena, dirty);
         for piece in pending.for_slot(id.index()) {
@@ -153,17 +153,30 @@ impl Table {
         let mut owed = std::mem::take(&mut self.fanout.found);
         owed.clear();
         self.fanout.topics.take_owed(id.index(), &mut owed);
-        let Self { fanout, slots, arena, dirty, .. } = self;
-        if let Some(slot) = slots.get_mut(id) {
-            for topic in owed.drain(..) {
-                if let Some((_, pending)) = fanout.topics.get(topic)
-                    && pending.latest_except != Some(id)
-                {
-                    let buffer = slot.output.buffer(id, arena, dirty);
-                    buffer.extend_from_slice(&pending.latest);
-                }
-            }
+        for topic in &owed {
+            self.deliver_latest(id, *topic);
         }
         self.fanout.found = owed;
+    }
+
+    fn deliver_latest(&mut self, id: SlotId, topic: TopicId) {
+        let Self { fanout, slots, arena, dirty, marks, copied, .. } = self;
+        let Some(slot) = slots.get_mut(id) else { return };
+        if slot.output.queued(arena) > marks.high {
+            // The rest comes when this is taken.
+            (slot.backlogged, self.may_drain) = (true, true);
+            if let Some(member) = fanout.topics.member(id.index(), topic) {
+                fanout.topics.set_owed(member, true);
+            }
+            return;
+        }
+        let Some((_, pending)) = fanout.topics.get_mut(topic) else { return };
+        if let Some(latest) = pending.latest_for(id) {
+            slot.output.buffer(id, arena, dirty).extend_from_slice(latest);
+            *copied += latest.len();
+        }
+        if pending.is_active {
+            pending.skip_all(id.index());
+        }
     }
 }

@@ -61,7 +61,9 @@ pub(crate) struct Worker<H: Handler, D> {
     /// What others ask for, and how much of the first batch is done.
     mail: VecDeque<Arc<Batch>>,
     mail_done: usize,
-    /// What is taken from the mailbox before it is put behind `mail`.
+    /// There is more in the mailbox: taken only once this is done, so that its bound holds.
+    has_more_mail: bool,
+    /// What is taken from the mailbox before it is put into `mail`.
     taken: Vec<Arc<Batch>>,
     /// Ticks in a row that left deadlines for later.
     late_ticks: u32,
@@ -78,12 +80,14 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             listeners: Vec::new(),
             connections_max: config.connections_max,
             close_timeout: config.close_timeout,
-            // A topic may gather this much and a receive's worth before it is sent.
-            tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 4),
+            // What drains, completions, mail and deadlines each add to it, and what is received at
+            // once, is to have room in one topic.
+            tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 8),
             accept_paused: false,
             stop_at: None,
             mail: VecDeque::new(),
             mail_done: 0,
+            has_more_mail: false,
             taken: Vec::new(),
             late_ticks: 0,
             last_busy: driver.now(),
@@ -123,7 +127,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.send_and_wait()?;
         self.finish_sends();
         let mut count = 0;
-        while !self.has_enough_to_send()
+        let limit = self.output_limit();
+        while self.connections.table.output_bytes() <= limit
             && let Some(completion) = self.driver.next()
         {
             count += 1;
@@ -165,7 +170,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             };
             self.pace(id);
         }
-        let is_behind = self.has_enough_to_send() || count >= MANY_COMPLETIONS;
+        let is_cut_short = self.connections.table.output_bytes() > limit;
+        let is_behind = is_cut_short || count >= MANY_COMPLETIONS;
         self.handle_mail();
         self.handle_deadlines(is_behind);
         while let Some(id) = self.connections.touched.pop() {
@@ -175,9 +181,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         Ok(())
     }
 
-    /// Whether what the tick has written is to be sent before more is done.
-    fn has_enough_to_send(&self) -> bool {
-        self.connections.table.output_bytes() > self.tick_output_bytes
+    /// The output of this tick that ends the next part of it. Each part has as much of its own, so
+    /// that none of them starves the others.
+    fn output_limit(&self) -> usize {
+        self.connections.table.output_bytes() + self.tick_output_bytes
     }
 
     fn send_and_wait(&mut self) -> Result<()> {
@@ -201,7 +208,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn finish_sends(&mut self) {
-        while !self.has_enough_to_send()
+        let limit = self.output_limit();
+        while self.connections.table.output_bytes() <= limit
             && let Some(id) = self.connections.table.next_drained()
         {
             self.connections.handle_drained(id);
@@ -220,16 +228,20 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         if self.member.handle.is_stopped() {
             self.stop();
         }
-        if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id)) {
-            inbox.take(&mut self.taken);
-            self.mail.extend(self.taken.drain(..));
-        }
+        self.has_more_mail = true;
     }
 
     fn handle_mail(&mut self) {
+        if self.mail.is_empty()
+            && std::mem::take(&mut self.has_more_mail)
+            && let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id))
+        {
+            inbox.take(&mut self.taken);
+            self.mail.extend(self.taken.drain(..));
+        }
+        let limit = self.output_limit();
         while let Some(batch) = self.mail.front() {
-            let stopped =
-                self.connections.handle_mail(batch, self.mail_done, self.tick_output_bytes);
+            let stopped = self.connections.handle_mail(batch, self.mail_done, limit);
             self.mail_done = stopped.unwrap_or(0);
             if stopped.is_some() {
                 return;
@@ -245,7 +257,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             return;
         }
         self.late_ticks = 0;
-        self.connections.handle_deadlines(self.tick_output_bytes);
+        self.connections.handle_deadlines(self.output_limit());
     }
 
     fn publish_counts(&self) {
@@ -313,7 +325,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn wait_until(&mut self) -> Option<Instant> {
         let now = self.driver.now();
         let table = &mut self.connections.table;
-        if table.has_work_after_sends() || !self.mail.is_empty() {
+        if table.has_work_after_sends() || !self.mail.is_empty() || self.has_more_mail {
             return Some(now);
         }
         let retry = table.outgoing().is_held_up().then(|| now + MAIL_RETRY);
@@ -339,6 +351,9 @@ impl<H: Handler, D> Drop for Worker<H, D> {
     fn drop(&mut self) {
         if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id)) {
             inbox.close();
+        }
+        if let Some(counters) = self.member.hub.counters.get(usize::from(self.member.id)) {
+            counters.open.store(0, Ordering::Relaxed);
         }
         self.files.clear();
         if std::thread::panicking() {
