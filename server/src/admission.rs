@@ -47,26 +47,29 @@ impl Admission {
         }
     }
 
-    /// Counts a connection that came, also if it is to be refused.
+    /// Counts a connection that came, unless it is refused: what is not let in takes nothing from
+    /// those that are.
     pub(crate) fn enter(&self, peer: PeerAddress) -> Result<(), Refusal> {
         // No order with anything else matters: each counter is exact by itself.
-        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let pending = self.pending.fetch_add(1, Ordering::Relaxed) + 1;
-        let address = self.counted_address(peer).map(|address| {
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::Full);
+        }
+        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.pending_max {
+            self.leave(false, None);
+            return Err(Refusal::Pending);
+        }
+        if let (Some(address), Some(max)) = (self.counted_address(peer), self.per_address_max) {
             let mut addresses = self.lock();
             let count = addresses.entry(address).or_insert(0);
+            if *count >= max {
+                drop(addresses);
+                self.leave(false, None);
+                return Err(Refusal::Address);
+            }
             *count += 1;
-            *count
-        });
-        if connections > self.connections_max {
-            Err(Refusal::Full)
-        } else if address.is_some_and(|count| Some(count) > self.per_address_max) {
-            Err(Refusal::Address)
-        } else if pending > self.pending_max {
-            Err(Refusal::Pending)
-        } else {
-            Ok(())
         }
+        Ok(())
     }
 
     /// A connection is a WebSocket now.
@@ -124,7 +127,6 @@ mod tests {
         assert_eq!(admission.enter(peer(2)), Ok(()));
         assert_eq!(admission.enter(peer(3)), Err(Refusal::Full));
         admission.leave(false, None);
-        admission.leave(false, None);
         assert_eq!(admission.enter(PeerAddress::Unix), Ok(()));
         assert!(admission.lock().is_empty(), "addresses are not kept without a limit");
     }
@@ -137,7 +139,7 @@ mod tests {
         let mapped = PeerAddress::Tcp("[::ffff:192.0.2.1]:5".parse().unwrap());
         assert_eq!(admission.enter(mapped), Err(Refusal::Address));
         assert_eq!(admission.enter(peer(2)), Ok(()));
-        for peer in [peer(1), mapped, peer(2)] {
+        for peer in [mapped, peer(2)] {
             admission.leave(true, admission.counted_address(peer));
         }
         assert!(admission.lock().is_empty());
@@ -149,7 +151,6 @@ mod tests {
         let admission = Admission::new(&config);
         assert_eq!(admission.enter(peer(1)), Ok(()));
         assert_eq!(admission.enter(peer(1)), Err(Refusal::Pending));
-        admission.leave(false, None);
         admission.open();
         assert_eq!(admission.enter(peer(1)), Ok(()));
     }

@@ -179,9 +179,10 @@ where
     fn serve(&self, id: u8, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
         // However one ends, the others do not go on without it.
         let _stop = StopOnDrop(&self.handle);
-        if self.config.pin_workers {
-            pin::pin(usize::from(id))?;
-        }
+        let _pinned = match self.config.pin_workers {
+            true => Some(pin::pin(usize::from(id))?),
+            false => None,
+        };
         let (driver, Share { listeners, files }) = start;
         let count = hub.inboxes.len();
         let handler = (self.make_handler)(Worker { id, count, handle: self.handle.clone() });

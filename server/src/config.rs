@@ -73,16 +73,18 @@ pub struct Config {
     /// clients that are no browsers.
     pub origins: OriginPolicy,
     /// The longest a connection may take for a request head, or wait with none. Default: 10 s,
-    /// enough for a slow network, and an end to a client that never finishes.
+    /// enough for a slow network, and an end to a client that never finishes. A client that is sent
+    /// a response has a second more for each 16 KiB of it.
     pub handshake_timeout: Duration,
-    /// The longest a closing handshake may take, and what is left to flush. Default: 5 s.
+    /// The longest a closing handshake may take, and what is left to flush; for responses, as with
+    /// [`handshake_timeout`](Self::handshake_timeout). Default: 5 s.
     pub close_timeout: Duration,
     /// How long a WebSocket may be silent before it is pinged; `None` for never. Default: 30 s,
     /// below the idle limits of common proxies.
     pub ping_interval: Option<Duration>,
     /// How long a pinged peer may stay silent before its connection is ended, with
     /// [`Cause::TimedOut`](crate::Cause::TimedOut). Anything it sends counts, and so does taking
-    /// some of a backlog. The next ping is not before its end, so it is best shorter than
+    /// some of what waits in the server. The next ping is not before its end, so it is best shorter than
     /// [`ping_interval`](Self::ping_interval). Default: 10 s.
     pub pong_timeout: Duration,
     /// How long a peer may send no message before its connection is closed with 1000 and

@@ -21,7 +21,9 @@ use std::{
 /// [`SendStatus::Queued`] means that it is on its way there, in order with what this thread sent
 /// before; [`SendStatus::Dropped`] that a mailbox is full
 /// ([`Config::mailbox_bytes_max`](crate::Config::mailbox_bytes_max)): the server is busy, and it is
-/// best to try again in a moment; [`SendStatus::Closed`] that the server does not run.
+/// best to try again in a moment; or that the message is longer than
+/// [`Config::outbox_bytes_max`](crate::Config::outbox_bytes_max);
+/// [`SendStatus::Closed`] that the server does not run.
 ///
 /// ```
 /// # use quelea::{Conn, Handler, Message, Server};
@@ -76,9 +78,6 @@ impl Handle {
     /// Begins the closing handshake of a connection, as
     /// [`Conn::close`](crate::Conn::close) does.
     pub fn close(&self, to: ConnId, code: CloseCode, reason: &str) -> SendStatus {
-        if !code.is_allowed_on_wire() {
-            return SendStatus::Invalid;
-        }
         self.post(Some(to), Mail::Close { to, code, reason })
     }
 

@@ -9,6 +9,7 @@ use crate::{
     parts::mailbox::Push,
     table::SendStatus,
 };
+use quelea_core::frame::HEADER_BYTES_MAX;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,6 +23,8 @@ pub(crate) struct Hub {
     pub(crate) admission: Arc<Admission>,
     /// Mail of handles that a mailbox had no room for.
     refused_mail: AtomicU64,
+    topic_bytes_max: usize,
+    outbox_bytes_max: usize,
 }
 
 /// What one worker writes once a tick, and others read when they like. Each has a cache line of its
@@ -56,6 +59,8 @@ impl Hub {
             wakers,
             admission: Arc::new(Admission::new(config)),
             refused_mail: AtomicU64::new(0),
+            topic_bytes_max: config.topic_bytes_max,
+            outbox_bytes_max: config.outbox_bytes_max,
         }
     }
 
@@ -73,6 +78,18 @@ impl Hub {
 
     /// Sends mail to one worker or to all.
     pub(crate) fn post(&self, to: Option<ConnId>, mail: Mail<'_>) -> SendStatus {
+        match mail {
+            Mail::Publish { topic, .. } if !(1..=self.topic_bytes_max).contains(&topic.len()) => {
+                return SendStatus::Invalid;
+            }
+            Mail::Close { code, .. } if !code.is_allowed_on_wire() => return SendStatus::Invalid,
+            Mail::Publish { message, .. } | Mail::Send { message, .. }
+                if HEADER_BYTES_MAX + message.len() > self.outbox_bytes_max =>
+            {
+                return SendStatus::Dropped;
+            }
+            _ => {}
+        }
         let mut batch = Batch::default();
         batch.push(mail);
         let bytes = batch.bytes();

@@ -408,21 +408,6 @@ fn a_response_may_take_longer_than_any_timeout_if_it_is_taken_steadily() {
 }
 
 #[test]
-fn a_client_that_takes_none_of_its_response_is_ended_by_the_deadline() {
-    let config = Config {
-        handshake_timeout: Duration::from_millis(200),
-        handshakes_pending_max: 1,
-        ..Config::default()
-    };
-    let site = Site::start(config, "127.0.0.1:0");
-    let mut stuck = site.connect();
-    stuck.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    std::thread::sleep(Duration::from_secs(1));
-    let mut other = site.connect();
-    other.upgrade("/");
-}
-
-#[test]
 fn a_client_that_sends_no_more_still_gets_all_of_its_response() {
     let site = Site::start(Config::default(), "127.0.0.1:0");
     let mut raw = site.connect();

@@ -5,7 +5,7 @@ mod support;
 
 use quelea::{Cause, Config, Conn, Handler, ListenAddress, Message, Server, SubscribeStatus};
 use std::{
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 use support::*;
@@ -67,12 +67,30 @@ fn connections_of_one_address_beyond_its_limit_get_429_and_others_are_let_in() {
     let first = server.open();
     is_refused(&server, "429");
     let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    other.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    other.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
     other.connect(&server.tcp_address().into()).unwrap();
     let mut other = Raw::new(other.into());
     other.upgrade("/");
     drop(first);
     let _second = is_let_in_at_last(&server);
+}
+
+#[test]
+fn an_address_that_is_refused_takes_nothing_from_the_others() {
+    let server = start(Config {
+        connections_per_address_max: Some(2),
+        handshakes_pending_max: 5,
+        connections_max: 6,
+        ..Config::default()
+    });
+    // They say nothing, so that nobody can be told that they are too many.
+    let silent: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    std::thread::sleep(SOON);
+    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    other.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    other.connect(&server.tcp_address().into()).unwrap();
+    Raw::new(other.into()).upgrade("/");
+    drop(silent);
 }
 
 #[test]
@@ -247,7 +265,7 @@ impl Handler for Subscriber {
     }
 }
 
-fn quelea_server(config: Config) -> (std::net::SocketAddr, quelea::Handle) {
+fn quelea_server(config: Config) -> (SocketAddr, quelea::Handle) {
     let server = Server::new(|_| Subscriber).config(config).unwrap().listen("127.0.0.1:0").unwrap();
     let address = match server.local_addresses().next() {
         Some(ListenAddress::Tcp(addresses)) => addresses[0],

@@ -199,6 +199,10 @@ fn a_handle_sends_publishes_and_closes_from_any_thread_in_order() {
     })
     .join()
     .unwrap();
+    // What no connection could do is refused here as well.
+    assert_eq!(site.handle.publish("", "x"), SendStatus::Invalid);
+    assert_eq!(site.handle.publish(&"x".repeat(257), "x"), SendStatus::Invalid);
+    assert_eq!(site.handle.publish("all", &vec![0; 4 << 20]), SendStatus::Dropped);
     for raw in &mut both {
         for number in 0..100 {
             assert_eq!(raw.read_frame(), (BINARY, vec![number]));

@@ -21,7 +21,7 @@ const OUTBOX_BYTES_MIN: usize = 4 << 10;
 const WORKERS_MAX: usize = 256;
 /// Longer names are no names; and it bounds what a look for patterns costs.
 const TOPIC_BYTES_MAX: usize = 256;
-/// Connections of a worker beyond the limit that are told so, before the others are left waiting.
+/// Connections of a worker that wait to be told that they are refused, before others are just closed.
 pub(crate) const EXCESS_MAX: usize = 1024;
 
 impl Config {

@@ -25,10 +25,7 @@ pub(crate) trait Driver {
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId>;
 
     /// Accepts no more from a listener, but for what is under way.
-    fn pause_accept(&mut self, listener: ListenerId);
-
-    /// Accepts again, and first what came meanwhile.
-    fn resume_accept(&mut self, listener: ListenerId);
+    fn stop_accept(&mut self, listener: ListenerId);
 
     /// Starts to receive for a connection. From then on it has to be closed.
     fn open(&mut self, id: SlotId, socket: Self::Socket) -> io::Result<()>;
@@ -61,6 +58,10 @@ pub(crate) trait Driver {
 
     /// The next completion; `None` when it is time to wait again.
     fn next(&mut self) -> Option<Completion<'_, Self::Socket>>;
+
+    /// Whether the last wait found as much as it can take at once, so that more is likely to be there
+    /// already.
+    fn is_behind(&self) -> bool;
 
     /// What lets another thread end a wait.
     fn waker(&self) -> Arc<dyn Wake>;

@@ -1,7 +1,10 @@
 //! The deadlines of connections: for the handshake, for silence, for life, and for the end.
 
 use super::{Closing, Stage, Table, slot::Slot};
-use crate::parts::{slots::SlotId, timer::Tick};
+use crate::parts::{
+    slots::SlotId,
+    timer::{TICK, Tick},
+};
 use std::time::{Duration, Instant};
 
 /// How long each wait may take.
@@ -36,6 +39,12 @@ pub(crate) enum Alarm {
     /// The connection has lived long enough.
     Lifetime,
 }
+
+/// How fast a client has to take a response at least.
+const RESPONSE_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// The longest that a connection may wait to be told that it is refused.
+const REFUSED_MAX: Duration = Duration::from_secs(1);
 
 /// The key of [`Alarm::Lifetime`]: the handler's keys are below.
 const LIFETIME: u16 = 256;
@@ -80,14 +89,31 @@ impl Timeouts {
 }
 
 impl Table {
-    /// Gives the connection the time of a handshake from now on.
+    /// Gives the connection the time of a handshake from now on, and that for a response that waits.
     pub(crate) fn arm_handshake(&mut self, id: SlotId) {
-        self.timers.arm(id.index(), self.now + self.timeouts.handshake);
+        self.timers.arm(id.index(), self.now + self.timeouts.handshake + self.response_time(id));
+    }
+
+    /// The time that a client may take for the responses that wait for it. The kernel tells too
+    /// seldom how much it took to count from then.
+    fn response_time(&self, id: SlotId) -> Duration {
+        match self.slots.get(id) {
+            Some(slot) if !slot.opened => {
+                let bytes = slot.output.queued(&self.arena) as u64;
+                Duration::from_millis(bytes * 1000 / RESPONSE_BYTES_PER_SECOND)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Gives a connection that is refused the time to ask, and to be told.
+    pub(super) fn arm_refused(&mut self, id: SlotId) {
+        self.timers.arm(id.index(), self.now + self.timeouts.handshake.min(REFUSED_MAX));
     }
 
     /// Gives the connection the time of a closing handshake from now on.
     pub(super) fn arm_close(&mut self, id: SlotId) {
-        self.timers.arm(id.index(), self.now + self.timeouts.close);
+        self.timers.arm(id.index(), self.now + self.timeouts.close + self.response_time(id));
     }
 
     /// The timer of an open connection is due, or it was just opened: pings a silent peer, and arms
@@ -146,7 +172,7 @@ impl Table {
         if !self.is_websocket(id) {
             return false;
         }
-        self.alarms.set(id, u16::from(key), self.now + after.min(ALARM_MAX));
+        self.alarms.set(id, u16::from(key), self.now + after.clamp(TICK, ALARM_MAX));
         true
     }
 
@@ -157,6 +183,7 @@ impl Table {
     /// A timer beside those of the slots that is due.
     pub(crate) fn next_alarm(&mut self) -> Option<(SlotId, Alarm)> {
         let (id, key) = self.alarms.expired(self.now)?;
+        self.touched.push(id);
         Some((id, u8::try_from(key).map_or(Alarm::Lifetime, Alarm::Handler)))
     }
 
@@ -195,7 +222,15 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::timer::TICK;
+    use crate::{
+        address::PeerAddress,
+        config::Overflow,
+        mail::Outgoing,
+        parts::rate::Rates,
+        protocol::http::HttpConnection,
+        table::{Ending, FanoutOptions, Marks, TableOptions},
+    };
+    use quelea_core::{Context, Limits};
 
     #[test]
     fn lifetimes_are_spread_over_their_last_tenth() {
@@ -215,5 +250,48 @@ mod tests {
             tenths[((lifetime - own).as_secs() / 10) as usize] += 1;
         }
         assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test needs an instant to start from")]
+    fn a_response_has_the_time_of_its_length_and_then_ends() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut table = Table::new(TableOptions {
+            worker: 0,
+            context: Context::new(Limits::default(), [0; 32]),
+            marks: Marks { low: 1 << 20, high: 2 << 20, max: 4 << 20 },
+            timeouts: Timeouts {
+                handshake: 10 * second,
+                close: 5 * second,
+                ping_interval: None,
+                pong: second,
+                idle: None,
+                lifetime: None,
+            },
+            rates: Rates::default(),
+            fanout: FanoutOptions {
+                subscriptions_max: 1,
+                topic_bytes_max: 1,
+                overflow: Overflow::Drop,
+                topic_overflow: Vec::new(),
+            },
+            outgoing: Outgoing::new(0, 1, 1 << 20),
+            now,
+        });
+        let http = HttpConnection::new(PeerAddress::Unix, None);
+        let id = table.insert(Box::new(http)).unwrap();
+        let is_due_within = |table: &mut Table, seconds: Duration| {
+            table.set_now(now + seconds);
+            table.next_expired() == Some(id)
+        };
+        assert!(!is_due_within(&mut table, 9 * second));
+        table.output(id).unwrap().extend_from_slice(&[0; 160 << 10]);
+        table.arm_handshake(id);
+        assert!(!is_due_within(&mut table, 28 * second));
+        assert!(is_due_within(&mut table, 30 * second));
+        table.end(id, Ending::Linger);
+        assert!(!is_due_within(&mut table, 44 * second));
+        assert!(is_due_within(&mut table, 46 * second));
     }
 }

@@ -32,8 +32,6 @@ pub(super) struct Fanout {
     shares: Vec<(usize, TopicId)>,
     /// All that was published in this tick, each counted once.
     pub(super) pending_bytes: usize,
-    /// Subscribers that are to be closed because they are too slow.
-    pub(super) too_slow: Vec<SlotId>,
     /// For the patterns that a name matches, and the topics that a slot is owed something of.
     pub(super) found: Vec<TopicId>,
     /// For the memberships of a slot that something was published to.
@@ -170,7 +168,6 @@ impl Fanout {
             sharers: Vec::new(),
             shares: Vec::new(),
             pending_bytes: 0,
-            too_slow: Vec::new(),
             found: Vec::new(),
             due: Vec::new(),
             dropped: 0,

@@ -23,6 +23,7 @@ use crate::{
         slots::{SlotId, Slots},
         timer::{Tick, Wheel},
     },
+    protocol::http::HttpConnection,
 };
 use fanout::Fanout;
 use quelea_core::{
@@ -30,7 +31,7 @@ use quelea_core::{
     connection::SendError, frame::HEADER_BYTES_MAX,
 };
 use slot::Slot;
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 /// What became of something that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +63,9 @@ pub(crate) struct Table {
     /// Connections that end once all is sent.
     ending: Vec<SlotId>,
     /// Connections whose peers took a backlog at last.
-    drained: Vec<SlotId>,
+    drained: VecDeque<SlotId>,
+    /// Connections whose reading may have to pause or go on, though nothing came from them.
+    touched: Vec<SlotId>,
     /// Bytes that were published in this tick, and copied to one connection's own output.
     copied: usize,
     /// Some connection passed the high mark in this tick. If its peer takes all at once, nothing
@@ -89,6 +92,17 @@ pub(crate) struct Marks {
     pub(crate) max: usize,
 }
 
+/// How far a connection came before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// It was refused.
+    Nothing,
+    /// It was let in, but was never a WebSocket.
+    Admission,
+    /// It was a WebSocket.
+    Open,
+}
+
 /// What a table is made with.
 pub(crate) struct TableOptions {
     pub(crate) worker: u8,
@@ -110,7 +124,8 @@ impl Table {
             arena: Arena::default(),
             dirty: Vec::new(),
             ending: Vec::new(),
-            drained: Vec::new(),
+            drained: VecDeque::new(),
+            touched: Vec::new(),
             copied: 0,
             may_drain: false,
             marks: options.marks,
@@ -155,17 +170,27 @@ impl Table {
     }
 
     /// A new connection that has its handshake before it; `None` when all slots are taken.
-    pub(crate) fn insert(&mut self, stage: Stage) -> Option<SlotId> {
-        let id = self.slots.insert(Slot::new(stage, self.timers.now())).ok()?;
-        self.arm_handshake(id);
+    pub(crate) fn insert(&mut self, http: Box<HttpConnection>) -> Option<SlotId> {
+        let is_admitted = http.refusal.is_none();
+        let slot = Slot::new(Stage::Http(http), is_admitted, self.timers.now());
+        let id = self.slots.insert(slot).ok()?;
+        if is_admitted {
+            self.arm_handshake(id);
+        } else {
+            self.arm_refused(id);
+        }
         Some(id)
     }
 
-    /// Frees a slot; whether it was a WebSocket once, `None` if there is no such slot.
-    pub(crate) fn remove(&mut self, id: SlotId) -> Option<bool> {
+    /// Frees a slot; how far its connection came, `None` if there is no such slot.
+    pub(crate) fn remove(&mut self, id: SlotId) -> Option<Reached> {
         let slot = self.slots.remove(id)?;
         self.timers.disarm(id.index());
-        Some(slot.opened)
+        Some(match slot {
+            Slot { is_admitted: false, .. } => Reached::Nothing,
+            Slot { opened: false, .. } => Reached::Admission,
+            Slot { opened: true, .. } => Reached::Open,
+        })
     }
 
     pub(crate) fn ids(&self) -> Vec<SlotId> {
@@ -293,6 +318,7 @@ impl Table {
             slot.closing = closing;
             // The answer has to be read.
             slot.held = false;
+            self.touched.push(id);
             self.arm_close(id);
         }
         status

@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Whether something is to be done as soon as the sends are, without waiting for more.
-    pub(crate) const fn has_work_after_sends(&self) -> bool {
+    pub(crate) fn has_work_after_sends(&self) -> bool {
         self.may_drain
             || !self.ending.is_empty()
             || !self.dirty.is_empty()
@@ -147,7 +147,7 @@ impl Table {
                 slot.output.piece = None;
                 if slot.backlogged && slot.output.outbox.is_none() {
                     slot.backlogged = false;
-                    self.drained.push(owner);
+                    self.drained.push_back(owner);
                 }
             }
         }
@@ -174,7 +174,7 @@ impl Table {
         }
         if slot.backlogged && slot.output.queued(&self.arena) <= self.marks.low {
             slot.backlogged = false;
-            self.drained.push(id);
+            self.drained.push_back(id);
         }
         if is_blocked {
             return;
@@ -202,18 +202,17 @@ impl Table {
         {
             (slot.heard, slot.pinged) = (self.timers.now(), false);
             self.dirty.push(id);
-            // A response may be as long as it likes, as long as the peer takes some of it.
-            match slot.stage {
-                Stage::Http(_) => self.arm_handshake(id),
-                Stage::Ending(_) if !slot.opened => self.arm_close(id),
-                Stage::Ending(_) | Stage::WebSocket(_) => {}
-            }
         }
     }
 
     /// A connection whose backlog is gone.
     pub(crate) fn next_drained(&mut self) -> Option<SlotId> {
-        self.drained.pop()
+        self.drained.pop_front()
+    }
+
+    /// A connection whose reading may have to pause or go on, though nothing came from it.
+    pub(crate) fn next_touched(&mut self) -> Option<SlotId> {
+        self.touched.pop()
     }
 
     /// Whether to stop or resume reading from a peer, if that is to change.

@@ -67,12 +67,6 @@ impl Table {
                 self.fanout.settled = (self.fanout.settled.0 + 1, 0);
             }
         }
-        let mut too_slow = std::mem::take(&mut self.fanout.too_slow);
-        for id in too_slow.drain(..) {
-            // Behind what was just copied to it.
-            self.close_now(id, Closing::TooSlow.frame(), Closing::TooSlow);
-        }
-        self.fanout.too_slow = too_slow;
         true
     }
 
@@ -106,7 +100,8 @@ impl Table {
                 self.fanout.dropped += 1;
                 let overflow = self.fanout.topics.get(topic).map(|(_, pending)| pending.overflow);
                 if overflow == Some(Overflow::Close) {
-                    self.fanout.too_slow.push(id);
+                    // At once: it is not to see a gap before its end.
+                    self.close_now(id, Closing::TooSlow.frame(), Closing::TooSlow);
                 }
             }
         }

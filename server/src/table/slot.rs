@@ -16,6 +16,8 @@ pub(crate) struct Slot {
     pub(super) closing: Closing,
     /// It was above the high mark, and not at or below the low one since.
     pub(super) backlogged: bool,
+    /// It was let in, and counts.
+    pub(super) is_admitted: bool,
     /// It was a WebSocket once.
     pub(super) opened: bool,
     /// It was pinged, and `heard` is when: it was not heard of since.
@@ -81,7 +83,7 @@ impl Closing {
 }
 
 impl Slot {
-    pub(super) const fn new(stage: Stage, now: Tick) -> Self {
+    pub(super) const fn new(stage: Stage, is_admitted: bool, now: Tick) -> Self {
         Self {
             stage,
             output: Output::new(),
@@ -89,6 +91,7 @@ impl Slot {
             active: now,
             closing: Closing::No,
             backlogged: false,
+            is_admitted,
             opened: false,
             pinged: false,
             held: false,

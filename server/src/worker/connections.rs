@@ -4,7 +4,7 @@ use super::Member;
 use crate::{
     address::PeerAddress,
     admission::Admission,
-    config::Config,
+    config::{Config, EXCESS_MAX},
     context::Conn,
     handler::{Cause, Closed, Handler},
     mail::{Batch, Mail, Outgoing},
@@ -14,7 +14,8 @@ use crate::{
     },
     protocol::http::HttpConnection,
     table::{
-        Alarm, Checked, Closing, Ending, FanoutOptions, Marks, Stage, Table, TableOptions, Timeouts,
+        Alarm, Checked, Closing, Ending, FanoutOptions, Marks, Reached, Stage, Table, TableOptions,
+        Timeouts,
     },
 };
 use quelea_core::{Context, Limits, handshake::OriginPolicy, http::HeadLimits};
@@ -34,8 +35,8 @@ pub(super) struct Connections<H: Handler> {
     pub(super) handshakes: Meter,
     /// The addresses that connections are counted by, by slot, if they are.
     addresses: Vec<Option<IpAddr>>,
-    /// Connections whose reading may have to pause or go on, though nothing came from them.
-    pub(super) touched: Vec<SlotId>,
+    /// Connections that are to be told that they are refused.
+    refused: usize,
     /// WebSockets, open or closing.
     pub(super) open: usize,
 }
@@ -89,20 +90,26 @@ impl<H: Handler> Connections<H> {
             admission: member.hub.admission.clone(),
             handshakes,
             addresses: Vec::new(),
-            touched: Vec::new(),
+            refused: 0,
             open: 0,
         }
     }
 
-    /// A slot for a connection that was accepted; `None` when there is none.
+    /// A slot for a connection that was accepted; `None` when there is none, or when too many wait to
+    /// be told that they are refused.
     pub(super) fn accept(&mut self, peer: PeerAddress) -> Option<SlotId> {
-        let refusal = self.admission.enter(peer).err();
-        let address = self.admission.counted_address(peer);
-        let http = Box::new(HttpConnection::new(peer, refusal));
-        let Some(id) = self.table.insert(Stage::Http(http)) else {
-            self.admission.leave(false, address);
+        let (refusal, address) = match self.admission.enter(peer) {
+            Ok(()) => (None, self.admission.counted_address(peer)),
+            Err(_) if self.refused >= EXCESS_MAX => return None,
+            Err(refusal) => (Some(refusal), None),
+        };
+        let Some(id) = self.table.insert(Box::new(HttpConnection::new(peer, refusal))) else {
+            if refusal.is_none() {
+                self.admission.leave(false, address);
+            }
             return None;
         };
+        self.refused += usize::from(refusal.is_some());
         if self.states.len() <= id.index() {
             self.states.resize_with(id.index() + 1, H::State::default);
         }
@@ -118,9 +125,11 @@ impl<H: Handler> Connections<H> {
 
     /// Frees the slot: the driver is done with it.
     pub(super) fn remove(&mut self, id: SlotId) {
-        if let Some(was_open) = self.table.remove(id) {
-            let address = self.addresses.get_mut(id.index()).and_then(Option::take);
-            self.admission.leave(was_open, address);
+        let address = self.addresses.get_mut(id.index()).and_then(Option::take);
+        match self.table.remove(id) {
+            Some(Reached::Nothing) => self.refused -= 1,
+            Some(reached) => self.admission.leave(reached == Reached::Open, address),
+            None => {}
         }
     }
 
@@ -160,7 +169,6 @@ impl<H: Handler> Connections<H> {
         while self.table.output_bytes() <= output_bytes_max
             && let Some(id) = self.table.next_expired()
         {
-            self.touched.push(id);
             match self.table.stage(id) {
                 Some(Stage::WebSocket(_)) => self.handle_deadline(id),
                 Some(Stage::Http(_)) => self.time_out_http(id),
@@ -171,7 +179,6 @@ impl<H: Handler> Connections<H> {
         while self.table.output_bytes() <= output_bytes_max
             && let Some((id, alarm)) = self.table.next_alarm()
         {
-            self.touched.push(id);
             match alarm {
                 Alarm::Lifetime => self.table.shut_down(id, Closing::Lifetime),
                 Alarm::Handler(key) => {
@@ -217,7 +224,6 @@ impl<H: Handler> Connections<H> {
                 }
                 Mail::Close { to, code, reason } if to.worker() == own => {
                     self.table.close(to.slot(), code, reason);
-                    self.touched.push(to.slot());
                 }
                 // For others that share the batch.
                 Mail::Send { .. } | Mail::Close { .. } => {}

@@ -5,7 +5,7 @@ mod http;
 mod websocket;
 
 use crate::{
-    config::{Config, EXCESS_MAX},
+    config::Config,
     driver::{Completion, Driver, Listener, ListenerId},
     error::Result,
     handle::Handle,
@@ -26,8 +26,6 @@ use std::{
 /// Output of a tick beyond which it is sent before more completions are taken: larger, it would
 /// fall out of the cache.
 const TICK_OUTPUT_BYTES: usize = 1 << 20;
-/// Completions of a tick from which on more are likely to wait in the kernel.
-const MANY_COMPLETIONS: u32 = 1024;
 /// Ticks in a row that may leave deadlines for later, because what came from the peers meanwhile is
 /// not all read: reading all takes that many ticks with 65,536 connections.
 const LATE_TICKS_MAX: u32 = 64;
@@ -52,10 +50,8 @@ pub(crate) struct Worker<H: Handler, D> {
     connections: Connections<H>,
     member: Member,
     listeners: Vec<ListenerId>,
-    connections_max: usize,
     close_timeout: Duration,
     tick_output_bytes: usize,
-    accept_paused: bool,
     /// Set once the server stops: when to stop waiting for the peers.
     stop_at: Option<Instant>,
     /// What others ask for, and how much of the first batch is done.
@@ -78,12 +74,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             connections: Connections::new(&member, handler, config, driver.now()),
             member,
             listeners: Vec::new(),
-            connections_max: config.connections_max,
             close_timeout: config.close_timeout,
             // What drains, completions, mail and deadlines each add to it, and what is received at
             // once, is to have room in one topic.
             tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 8),
-            accept_paused: false,
             stop_at: None,
             mail: VecDeque::new(),
             mail_done: 0,
@@ -126,12 +120,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn tick(&mut self) -> Result<()> {
         self.send_and_wait()?;
         self.finish_sends();
-        let mut count = 0;
+        let mut is_quiet = true;
         let limit = self.output_limit();
         while self.connections.table.output_bytes() <= limit
             && let Some(completion) = self.driver.next()
         {
-            count += 1;
+            is_quiet = false;
             let id = match completion {
                 Completion::Received { id, bytes } => {
                     self.connections.handle_received(id, bytes);
@@ -146,7 +140,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     id
                 }
                 Completion::Closed { id } => {
-                    self.handle_closed(id);
+                    self.connections.remove(id);
                     continue;
                 }
                 Completion::Accepted { socket, peer } => {
@@ -156,7 +150,6 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                         tracing::warn!(%error, "a connection could not be opened");
                         self.connections.remove(id);
                     }
-                    self.limit_accept();
                     continue;
                 }
                 Completion::AcceptFailed { error } => {
@@ -171,13 +164,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.pace(id);
         }
         let is_cut_short = self.connections.table.output_bytes() > limit;
-        let is_behind = is_cut_short || count >= MANY_COMPLETIONS;
+        let is_behind = is_cut_short || self.driver.is_behind();
         self.handle_mail();
         self.handle_deadlines(is_behind);
-        while let Some(id) = self.connections.touched.pop() {
+        while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
         }
-        self.give_back(count == 0);
+        self.give_back(is_quiet);
         Ok(())
     }
 
@@ -280,35 +273,15 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
     }
 
-    fn handle_closed(&mut self, id: SlotId) {
-        self.connections.remove(id);
-        self.limit_accept();
-    }
-
-    /// Leaves new connections to the kernel's queue while even those to refuse are too many.
-    fn limit_accept(&mut self) {
-        let is_full = self.connections.table.len() >= self.connections_max + EXCESS_MAX;
-        let pause = is_full || self.stop_at.is_some();
-        if pause == self.accept_paused {
-            return;
-        }
-        self.accept_paused = pause;
-        for &listener in &self.listeners {
-            if pause {
-                self.driver.pause_accept(listener);
-            } else {
-                self.driver.resume_accept(listener);
-            }
-        }
-    }
-
     fn stop(&mut self) {
         if self.stop_at.is_some() {
             return;
         }
         let now = self.driver.now();
         self.stop_at = Some(now + self.close_timeout);
-        self.limit_accept();
+        for &listener in &self.listeners {
+            self.driver.stop_accept(listener);
+        }
         tracing::info!(connections = self.connections.table.len(), "stopping");
         for id in self.connections.table.ids() {
             match self.connections.table.stage(id) {

@@ -146,7 +146,12 @@ impl Shared {
 
 /// Tells all that are in a room: its topic has its name.
 fn tell(handle: &Handle, room: &str, what: &FromServer<'_>) -> SendStatus {
-    handle.publish(room, &what.to_json())
+    let status = handle.publish(room, &what.to_json());
+    if status != SendStatus::Queued {
+        // Who misses that someone came or went sees it with the next welcome.
+        tracing::warn!(room, ?status, "not all were told");
+    }
+    status
 }
 
 #[expect(clippy::disallowed_methods, reason = "people want to read the time of day")]

@@ -17,7 +17,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// One listener.
 pub(super) struct Acceptor {
     listener: Source,
-    paused: bool,
+    stopped: bool,
     /// An edge came and the queue was not found empty since.
     readable: bool,
     /// It is in the driver's queue.
@@ -61,7 +61,7 @@ impl Acceptor {
         };
         Ok(Self {
             listener,
-            paused: false,
+            stopped: false,
             readable: false,
             queued: false,
             turn: 0,
@@ -75,14 +75,8 @@ impl Acceptor {
         self.enqueue()
     }
 
-    pub(super) const fn pause(&mut self) {
-        self.paused = true;
-    }
-
-    /// Whether the acceptor has to be queued.
-    pub(super) fn resume(&mut self) -> bool {
-        self.paused = false;
-        self.enqueue()
+    pub(super) const fn stop(&mut self) {
+        self.stopped = true;
     }
 
     pub(super) const fn retry_at(&self) -> Option<Instant> {
@@ -99,13 +93,13 @@ impl Acceptor {
     }
 
     fn enqueue(&mut self) -> bool {
-        let enqueue = self.readable && !self.paused && !self.queued && self.retry_at.is_none();
+        let enqueue = self.readable && !self.stopped && !self.queued && self.retry_at.is_none();
         self.queued |= enqueue;
         enqueue
     }
 
     pub(super) fn accept(&mut self, now: Instant) -> Accept {
-        if self.paused {
+        if self.stopped {
             self.queued = false;
             return Accept::Nothing;
         }

@@ -35,6 +35,8 @@ pub(crate) struct Poll {
     ready: VecDeque<Ready>,
     /// How many of `ready` belong to this tick: what is put back takes its turn in the next one.
     batch: usize,
+    /// The last wait filled `events`.
+    is_behind: bool,
     buffer: Box<[u8]>,
     now: Instant,
 }
@@ -107,6 +109,7 @@ impl Poll {
             shorts: VecDeque::new(),
             ready: VecDeque::new(),
             batch: 0,
+            is_behind: false,
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             now: read_clock(),
         })
@@ -134,8 +137,12 @@ impl Poll {
                 }
             }
         };
-        connection.flags.set(Flags::BLOCKED, true);
         let failed = connection.flags.has(Flags::FAILED);
+        if failed && connection.flags.has(Flags::ENDED) {
+            // It is told already that nothing more comes. What is left goes nowhere.
+            return;
+        }
+        connection.flags.set(Flags::BLOCKED, true);
         self.shorts.push_back((id, sent));
         if failed {
             self.queue_receive(id);
@@ -154,9 +161,12 @@ impl Poll {
 
     fn handle_events(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut count = 0;
         for event in &events {
+            count += 1;
             self.handle_event(event);
         }
+        self.is_behind = count == EVENTS_MAX;
         self.events = events;
         for (index, acceptor) in self.acceptors.iter_mut().enumerate() {
             if acceptor.is_retry_due(self.now) {
@@ -281,14 +291,8 @@ impl Driver for Poll {
         Ok(id)
     }
 
-    fn pause_accept(&mut self, listener: ListenerId) {
-        self.acceptors[listener.0].pause();
-    }
-
-    fn resume_accept(&mut self, listener: ListenerId) {
-        if self.acceptors[listener.0].resume() {
-            self.ready.push_back(Ready::Accept(listener));
-        }
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.acceptors[listener.0].stop();
     }
 
     fn open(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
@@ -384,6 +388,10 @@ impl Driver for Poll {
             }
         }
         None
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

@@ -140,7 +140,7 @@ mod unix {
         a_close_completes_once_and_nothing_comes_after_it,
         a_slot_that_is_used_again_sees_nothing_of_its_past,
         a_pause_holds_bytes_back_and_loses_none,
-        a_pause_of_accept_leaves_connections_waiting,
+        once_it_accepts_no_more_connections_are_left_waiting,
         a_connection_that_always_has_bytes_does_not_starve_the_others,
         a_wait_ends_at_its_deadline_and_moves_the_clock,
         a_wake_from_another_thread_ends_a_wait,
