@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 }
 
 /// Resident memory of a process that no file backs: its heap and stacks.
-fn anonymous_bytes(pid: u32) -> io::Result<u64> {
+pub(crate) fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kibibytes = rollup
         .lines()

@@ -6,6 +6,7 @@ mod cpu;
 mod echo;
 mod fanout;
 mod idle;
+mod slow;
 mod target;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,9 @@ enum Mode {
     Fanout(fanout::Options),
     /// Serves as the floor for `fanout`: sends each message to every socket in a bare loop.
     Bare(fanout::bare::Options),
+    /// Starts a server that sends each message to all, and tells what subscribers that never read
+    /// cost those that do, and how much memory they take.
+    Slow(slow::Options),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
         Mode::Fanout(options) => fanout::run(&options)?,
         Mode::Bare(options) => fanout::bare::run(&options)?,
+        Mode::Slow(options) => slow::run(&options)?,
     }
     Ok(())
 }

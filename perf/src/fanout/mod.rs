@@ -3,7 +3,7 @@
 
 pub(crate) mod bare;
 mod message;
-mod process;
+pub(crate) mod process;
 mod report;
 mod subscribers;
 
@@ -56,7 +56,7 @@ pub(crate) struct Options {
     depth: usize,
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(count) => Ok(count),

@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// How to start a server: a program and its arguments, `{address}` where its address belongs. No
 /// shell reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServerCommand {
+pub(crate) struct ServerCommand {
     words: Vec<String>,
 }
 
@@ -50,14 +50,14 @@ impl FromStr for ServerCommand {
 }
 
 /// A server that runs, until this is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     target: Target,
 }
 
 impl Server {
     /// Starts a server on a free port of this machine, and waits until it serves WebSockets.
-    pub(super) fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let target = format!("ws://{address}/").parse()?;
         let words = command.words_for(&address);
@@ -81,8 +81,12 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) const fn target(&self) -> &Target {
+    pub(crate) const fn target(&self) -> &Target {
         &self.target
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The CPU time that it has used, once it sleeps.
