@@ -92,8 +92,27 @@ impl Client {
         context: &mut Context,
         now: Instant,
     ) -> Result<(), Box<dyn Error>> {
-        self.connection.send_fragment(payload.kind, payload.bytes, true, context, &mut self.out)?;
-        self.in_flight.push_back(now);
+        self.send_fragment(payload, true, context, now)
+    }
+
+    /// Queues one more fragment of a message, which is in flight from its last one on.
+    pub(crate) fn send_fragment(
+        &mut self,
+        fragment: Payload<'_>,
+        fin: bool,
+        context: &mut Context,
+        now: Instant,
+    ) -> Result<(), Box<dyn Error>> {
+        self.connection.send_fragment(
+            fragment.kind,
+            fragment.bytes,
+            fin,
+            context,
+            &mut self.out,
+        )?;
+        if fin {
+            self.in_flight.push_back(now);
+        }
         Ok(())
     }
 
