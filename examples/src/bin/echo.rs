@@ -5,6 +5,7 @@
 use clap::{Parser, ValueEnum};
 use quelea::{Config, Conn, Handler, Message, OriginPolicy, Server};
 use quelea_examples::{logging, server};
+use std::time::Duration;
 
 /// A WebSocket server that sends every message back.
 #[derive(Parser)]
@@ -17,6 +18,26 @@ struct Arguments {
     /// Which web pages may connect.
     #[arg(long, default_value = "same")]
     origin: Origin,
+    /// How long a client may be silent before it is pinged [default: 30].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    ping_interval: Option<Duration>,
+    /// How long a pinged client may stay silent [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pong_timeout: Option<Duration>,
+    /// How long a client may send no message [default: no limit].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_timeout: Option<Duration>,
+    /// How long a client may take for its request [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    handshake_timeout: Option<Duration>,
+    /// The most messages a second from one client, pings and pongs included [default: no limit].
+    #[arg(long, value_name = "COUNT")]
+    messages_per_second: Option<u32>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +72,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Origin::Same => OriginPolicy::SameHost,
             Origin::Any => OriginPolicy::Any,
         },
+        ping_interval: arguments.ping_interval.or(defaults.ping_interval),
+        pong_timeout: arguments.pong_timeout.unwrap_or(defaults.pong_timeout),
+        idle_timeout: arguments.idle_timeout.or(defaults.idle_timeout),
+        handshake_timeout: arguments.handshake_timeout.unwrap_or(defaults.handshake_timeout),
+        messages_per_second_max: arguments.messages_per_second.or(defaults.messages_per_second_max),
         ..defaults
     };
     Ok(Server::new(|_worker| Echo).config(config)?.listen(&*arguments.server.listen)?.run()?)
