@@ -7,6 +7,7 @@ of each, and answers pings until it is killed.
 import socket
 import sys
 import threading
+import time
 
 PATIENCE = 20
 HEAD = (
@@ -24,6 +25,7 @@ def frame(opcode, payload=b""):
 
 class Peer:
     def __init__(self, host, port):
+        self.connecting = time.monotonic()
         self.socket = socket.create_connection((host, port), timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address = "{}:{}".format(*self.socket.getsockname())

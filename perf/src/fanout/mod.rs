@@ -4,7 +4,7 @@
 pub(crate) mod bare;
 mod message;
 pub(crate) mod process;
-mod report;
+pub(crate) mod report;
 mod subscribers;
 
 use crate::clock::now;

@@ -38,14 +38,14 @@ impl Row {
     }
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+pub(crate) fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// The median of values in order; of none, not a number.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     f64::midpoint(sorted[last / 2], sorted[last.div_ceil(2)])
 }

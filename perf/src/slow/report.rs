@@ -1,6 +1,7 @@
 //! What was measured: a line for each phase, and what they come to.
 
 use super::message::Faults;
+use crate::fanout::report::{median, sorted};
 use std::fmt;
 
 /// One phase.
@@ -84,7 +85,8 @@ impl Summary {
         self.rounds.first().map_or(0, |[without, _]| without.server_bytes)
     }
 
-    /// The most memory that a never-reader took, in bytes.
+    /// The most memory that a never-reader took, in bytes; what the server kept of earlier ones is
+    /// counted as well.
     fn growth(&self) -> f64 {
         let growths = self.rounds.iter().map(|[_, with]| {
             let grown = with.server_bytes.saturating_sub(self.before_bytes());
@@ -110,18 +112,6 @@ impl Summary {
             median(&ratios),
         )
     }
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The median of values in order; of none, not a number.
-fn median(sorted: &[f64]) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    f64::midpoint(sorted[last / 2], sorted[last.div_ceil(2)])
 }
 
 impl fmt::Display for Summary {
