@@ -22,7 +22,7 @@
 //! ```
 //!
 //! The protocol itself is in [`quelea_core`], without any I/O.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod address;
 mod admission;

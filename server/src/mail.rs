@@ -250,7 +250,7 @@ impl Outgoing {
 
     /// Gives back what is kept for reuse.
     pub(crate) fn trim(&mut self) {
-        self.sent.clear();
+        self.sent = VecDeque::new();
         if self.batch.len() == 0 {
             self.batch = Batch::default();
         }

@@ -16,7 +16,7 @@ impl PieceId {
 /// The bytes of a tick in the order they were written, cut into one piece a connection.
 ///
 /// Only the last piece can grow; the buffer stays warm from tick to tick.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Arena {
     bytes: Vec<u8>,
     pieces: Vec<Piece>,
@@ -29,7 +29,18 @@ struct Piece {
     start: usize,
 }
 
+/// Room from the start, which costs nothing until it is used, and makes the buffer large enough to be
+/// mapped, not to be a part of the heap: then it grows and shrinks by pages, and no other memory is
+/// kept because of where it lies.
+const RESERVED_BYTES: usize = 256 << 10;
+/// What is left of it after [`Arena::trim`].
+const TRIMMED_BYTES: usize = 2 << 10;
+
 impl Arena {
+    pub(crate) fn new() -> Self {
+        Self { bytes: Vec::with_capacity(RESERVED_BYTES), pieces: Vec::new() }
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -79,10 +90,10 @@ impl Arena {
         self.pieces.drain(..).filter_map(|piece| piece.owner)
     }
 
-    /// Gives memory beyond `capacity` bytes back.
-    pub(crate) fn trim(&mut self, capacity: usize) {
-        self.bytes.shrink_to(capacity);
-        self.pieces.shrink_to(capacity / size_of::<Piece>());
+    /// Gives memory back that is not in use.
+    pub(crate) fn trim(&mut self) {
+        self.bytes.shrink_to(TRIMMED_BYTES);
+        self.pieces.shrink_to_fit();
     }
 
     fn range(&self, index: usize) -> Range<usize> {
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_the_last_piece_grows_and_each_owner_gets_its_own_bytes() {
-        let mut arena = Arena::default();
+        let mut arena = Arena::new();
         let a = arena.begin(A);
         arena.buffer().extend_from_slice(b"for a");
         let b = arena.begin(B);
@@ -114,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_was_removed_or_is_empty_is_not_sent() {
-        let mut arena = Arena::default();
+        let mut arena = Arena::new();
         let a = arena.begin(A);
         arena.buffer().push(1);
         arena.begin(B);

@@ -11,6 +11,9 @@ pub(crate) struct Outbox {
     pub(crate) is_blocked: bool,
 }
 
+/// What waits in an outbox before it has room for all that may.
+const RESERVE_FROM: usize = 64 << 10;
+
 impl Outbox {
     /// What is left to send, in order.
     pub(crate) fn unsent(&self) -> &[u8] {
@@ -37,6 +40,14 @@ impl Outbox {
         &mut self.bytes
     }
 
+    /// Makes room for all that may ever wait, once much does: growing step by step would leave holes
+    /// behind, of which a crowd of slow peers makes a lot. What is not used takes no memory.
+    pub(crate) fn reserve(&mut self, bytes_max: usize) {
+        if self.len() > RESERVE_FROM && self.bytes.capacity() < bytes_max {
+            self.bytes.reserve_exact(bytes_max - self.bytes.len().min(bytes_max));
+        }
+    }
+
     /// Drops the first `sent` bytes, and the memory once all are sent.
     pub(crate) fn advance(&mut self, sent: usize) {
         self.sent = (self.sent + sent).min(self.bytes.len());
@@ -58,6 +69,20 @@ mod tests {
         outbox.advance(100_000);
         assert!(outbox.is_empty());
         assert_eq!(outbox.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn one_that_holds_much_has_room_for_all_that_may_wait() {
+        let mut outbox = Outbox::default();
+        outbox.buffer().extend_from_slice(&[0; 1000]);
+        outbox.reserve(1 << 20);
+        assert!(outbox.bytes.capacity() < 100_000);
+        outbox.buffer().extend_from_slice(&[0; 100_000]);
+        outbox.reserve(1 << 20);
+        let capacity = outbox.bytes.capacity();
+        assert!((1 << 20..=2 << 20).contains(&capacity), "{capacity}");
+        outbox.reserve(1 << 20);
+        assert_eq!(outbox.bytes.capacity(), capacity);
     }
 
     proptest! {

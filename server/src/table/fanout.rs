@@ -270,6 +270,15 @@ impl Fanout {
         })
     }
 
+    /// Gives back what is kept for reuse.
+    pub(super) fn trim(&mut self) {
+        self.active.shrink_to_fit();
+        self.sharers.shrink_to_fit();
+        self.shares.shrink_to_fit();
+        self.found.shrink_to_fit();
+        self.due.shrink_to_fit();
+    }
+
     /// What was to be sent is: the owners no longer share anything. Once all is settled, a new
     /// tick starts.
     pub(super) fn finish_sends(&mut self, slots: &mut Slots<Slot>) {

@@ -121,7 +121,7 @@ impl Table {
             worker: options.worker,
             slots: Slots::reserved(),
             context: options.context,
-            arena: Arena::default(),
+            arena: Arena::new(),
             dirty: Vec::new(),
             ending: Vec::new(),
             drained: VecDeque::new(),

@@ -11,9 +11,6 @@ use crate::parts::{
     slots::SlotId,
 };
 
-/// What the arena keeps for the next tick, however much an earlier one wrote.
-const ARENA_BYTES_KEPT: usize = 64 << 10;
-
 /// Where a connection's output stands.
 ///
 /// idle -> (written to) in the arena -> sent -> idle; or -> short send -> blocked, with an outbox ->
@@ -64,6 +61,13 @@ impl Output {
             }
         }
         self.outbox_buffer(id, arena, dirty)
+    }
+
+    /// Lets an outbox that holds much grow in one step.
+    pub(super) fn reserve(&mut self, bytes_max: usize) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.reserve(bytes_max);
+        }
     }
 
     #[cold]
@@ -130,6 +134,7 @@ impl Table {
     pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.output.send_short(sent, &mut self.arena, &self.fanout);
+        slot.output.reserve(self.marks.max);
         if slot.output.queued(&self.arena) > self.marks.high {
             slot.backlogged = true;
         }
@@ -260,10 +265,17 @@ impl Table {
         None
     }
 
-    /// Gives back what an unusual tick made large.
+    /// Gives back what is kept for reuse. All of it: a little that is kept where a busy time left it
+    /// keeps the allocator from giving back what is below.
     pub(crate) fn trim(&mut self) {
-        self.arena.trim(ARENA_BYTES_KEPT);
+        self.arena.trim();
         self.context.trim();
         self.outgoing.trim();
+        self.fanout.trim();
+        self.dirty.shrink_to_fit();
+        self.ending.shrink_to_fit();
+        self.drained.shrink_to_fit();
+        self.touched.shrink_to_fit();
+        self.scratch.shrink_to_fit();
     }
 }

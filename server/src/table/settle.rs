@@ -128,6 +128,7 @@ impl Table {
             return Copied::Overflow;
         }
         *copied += len;
+        slot.output.reserve(marks.max);
         if queued > marks.high {
             slot.backlogged = true;
             *may_drain = true;

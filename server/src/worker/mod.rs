@@ -13,7 +13,7 @@ use crate::{
     hub::Hub,
     listen::SocketFile,
     mail::Batch,
-    parts::slots::SlotId,
+    parts::{heap, slots::SlotId},
     table::{Closing, Ending, Stage},
 };
 use connections::Connections;
@@ -313,6 +313,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             (self.last_busy, self.trimmed) = (now, false);
         } else if !self.trimmed && now >= self.last_busy + QUIET {
             self.connections.table.trim();
+            self.mail.shrink_to_fit();
+            self.taken.shrink_to_fit();
+            heap::give_back();
             self.trimmed = true;
         }
     }
