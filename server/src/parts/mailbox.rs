@@ -4,15 +4,23 @@
 //! and once for all that is taken out, so there is nothing a cleverer queue could save.
 
 #[cfg(loom)]
-use loom::sync::{Mutex, MutexGuard};
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
 use std::sync::PoisonError;
 #[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     bytes_max: usize,
+    /// Whether there are items: written under the lock, and read without it as a hint.
+    is_filled: AtomicBool,
     inner: Mutex<Inner<T>>,
 }
 
@@ -40,7 +48,7 @@ impl<T> Mailbox<T> {
     /// A mailbox for items of so many bytes together.
     pub(crate) fn new(bytes_max: usize) -> Self {
         let inner = Inner { items: Vec::new(), bytes: 0, is_closed: false };
-        Self { bytes_max, inner: Mutex::new(inner) }
+        Self { bytes_max, is_filled: AtomicBool::new(false), inner: Mutex::new(inner) }
     }
 
     /// Puts an item of `bytes` bytes at the end. An empty mailbox has room for any.
@@ -55,13 +63,21 @@ impl<T> Mailbox<T> {
         }
         inner.bytes = inner.bytes.saturating_add(bytes);
         inner.items.push(item);
+        self.is_filled.store(true, Ordering::Relaxed);
         if is_first { Push::First } else { Push::Behind }
+    }
+
+    /// Whether there is something to take, as far as this thread can see: what it was woken for it
+    /// can.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.is_filled.load(Ordering::Relaxed)
     }
 
     /// Moves all there is behind `items`, oldest first.
     pub(crate) fn take(&self, items: &mut Vec<T>) {
         let mut inner = self.lock();
         inner.bytes = 0;
+        self.is_filled.store(false, Ordering::Relaxed);
         if items.is_empty() {
             // The vectors take turns, so that neither has to grow again.
             std::mem::swap(&mut inner.items, items);

@@ -225,9 +225,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn handle_mail(&mut self) {
+        // What came since the wait began goes out with this tick, also without having been woken.
         if self.mail.is_empty()
-            && std::mem::take(&mut self.has_more_mail)
             && let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id))
+            && (std::mem::take(&mut self.has_more_mail) || inbox.is_filled())
         {
             inbox.take(&mut self.taken);
             self.mail.extend(self.taken.drain(..));
