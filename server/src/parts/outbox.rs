@@ -13,6 +13,8 @@ pub(crate) struct Outbox {
 
 /// What waits in an outbox before it has room for all that may.
 const RESERVE_FROM: usize = 64 << 10;
+/// The most that is reserved, whatever may wait.
+const RESERVE_MAX: usize = 16 << 20;
 
 impl Outbox {
     /// What is left to send, in order.
@@ -43,8 +45,10 @@ impl Outbox {
     /// Makes room for all that may ever wait, once much does: growing step by step would leave holes
     /// behind, of which a crowd of slow peers makes a lot. What is not used takes no memory.
     pub(crate) fn reserve(&mut self, bytes_max: usize) {
-        if self.len() > RESERVE_FROM && self.bytes.capacity() < bytes_max {
-            self.bytes.reserve_exact(bytes_max - self.bytes.len().min(bytes_max));
+        let wanted = bytes_max.min(RESERVE_MAX);
+        if self.len() > RESERVE_FROM && self.bytes.capacity() < wanted {
+            // Without it, it grows step by step.
+            let _ = self.bytes.try_reserve_exact(wanted - self.bytes.len().min(wanted));
         }
     }
 
@@ -83,6 +87,8 @@ mod tests {
         assert!((1 << 20..=2 << 20).contains(&capacity), "{capacity}");
         outbox.reserve(1 << 20);
         assert_eq!(outbox.bytes.capacity(), capacity);
+        outbox.reserve(usize::MAX);
+        assert!(outbox.bytes.capacity() <= RESERVE_MAX);
     }
 
     proptest! {
