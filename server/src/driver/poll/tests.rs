@@ -1,7 +1,10 @@
 use super::Poll;
-use crate::driver::{
-    Completion, Driver, Listener, ListenerId,
-    contract::{Peer, World, contract},
+use crate::{
+    driver::{
+        Completion, Driver, Listener, ListenerId,
+        contract::{Peer, World, contract},
+    },
+    parts::slots::SlotId,
 };
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -197,4 +200,27 @@ fn out_of_descriptors_accept_waits_without_spinning_and_then_goes_on() {
             accepted += 1;
         }
     }
+}
+
+#[test]
+fn a_wait_that_found_as_much_as_it_can_take_says_so() {
+    let mut driver = Poll::new().unwrap();
+    let mut peers = Vec::new();
+    for index in 0..super::EVENTS_MAX as u32 + 10 {
+        let (own, mut peer) = UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        let id = SlotId::new(index, 1);
+        driver.open(id, own.into()).unwrap();
+        // What is paused makes no completion, and an event all the same.
+        driver.pause_receive(id);
+        peer.write_all(b"!").unwrap();
+        peers.push(peer);
+    }
+    let mut wait = || {
+        let until = driver.now() + Duration::from_millis(20);
+        driver.wait([].into_iter(), Some(until)).unwrap();
+        assert!(driver.next().is_none());
+        driver.is_behind()
+    };
+    assert_eq!([wait(), wait()], [true, false]);
 }
