@@ -36,7 +36,8 @@ impl Handler for Broadcast {
 }
 
 const CLIENTS: usize = 20;
-const PAYLOAD: [u8; 100] = [7; 100];
+/// Long enough for a slow machine to be no server in a time of quiet, which gives memory back.
+const PAYLOAD: [u8; 1000] = [7; 1000];
 
 /// The allocations of the whole process while all clients in turn send a message and the
 /// `receivers` read what comes of it, once all has been done before.
@@ -62,7 +63,7 @@ fn allocations<H: Handler + 'static>(
         })
         .collect();
     let message = frame(BINARY, &PAYLOAD);
-    let mut answer = [0; 102];
+    let mut answer = [0; 1004];
     let mut rounds = |count: usize| {
         for sender in (0..CLIENTS).cycle().take(count) {
             std::io::Write::write_all(&mut clients[sender].stream, &message).unwrap();
@@ -70,7 +71,7 @@ fn allocations<H: Handler + 'static>(
                 if is_received_by_all { &mut clients[..] } else { &mut clients[sender..=sender] };
             for receiver in receivers {
                 std::io::Read::read_exact(&mut receiver.stream, &mut answer).unwrap();
-                assert_eq!((answer[..2].as_ref(), answer[101]), (&[BINARY, 100][..], 7));
+                assert_eq!((answer[..2].as_ref(), answer[1003]), (&[BINARY, 126][..], 7));
             }
         }
     };

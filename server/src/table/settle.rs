@@ -16,6 +16,7 @@ use crate::{
 
 /// What subscribers that need a copy may have of it at once, before it is sent.
 const COPIED_BYTES_MAX: usize = 4 << 20;
+
 /// How a publish went for one subscriber.
 enum Copied {
     /// There is nothing for it.

@@ -2,6 +2,7 @@
 
 mod connections;
 mod http;
+mod quiet;
 mod websocket;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     table::{Closing, Ending, Stage},
 };
 use connections::Connections;
+use quiet::Quiet;
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -31,8 +33,6 @@ const TICK_OUTPUT_BYTES: usize = 1 << 20;
 const LATE_TICKS_MAX: u32 = 64;
 /// How long to wait before trying again to hand mail to a worker whose mailbox is full.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
-/// How long nothing has to come before memory that is kept for reuse is given back.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// A worker among the others of its server.
 pub(crate) struct Member {
@@ -63,9 +63,7 @@ pub(crate) struct Worker<H: Handler, D> {
     taken: Vec<Arc<Batch>>,
     /// Ticks in a row that left deadlines for later.
     late_ticks: u32,
-    last_busy: Instant,
-    /// Nothing came since memory was given back.
-    trimmed: bool,
+    quiet: Quiet,
 }
 
 impl<H: Handler, D: Driver> Worker<H, D> {
@@ -84,8 +82,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             has_more_mail: false,
             taken: Vec::new(),
             late_ticks: 0,
-            last_busy: driver.now(),
-            trimmed: true,
+            quiet: Quiet::new(driver.now()),
             files: Vec::new(),
             driver,
         }
@@ -120,14 +117,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn tick(&mut self) -> Result<()> {
         self.send_and_wait()?;
         self.finish_sends();
-        let mut is_quiet = true;
         let limit = self.output_limit();
         while self.connections.table.output_bytes() <= limit
             && let Some(completion) = self.driver.next()
         {
-            is_quiet = false;
             let id = match completion {
                 Completion::Received { id, bytes } => {
+                    self.quiet.add(bytes.len());
                     self.connections.handle_received(id, bytes);
                     id
                 }
@@ -170,7 +166,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
         }
-        self.give_back(is_quiet);
+        self.quiet.add(self.connections.table.output_bytes());
+        if self.quiet.begins(self.driver.now()) {
+            self.give_back();
+        }
         Ok(())
     }
 
@@ -303,22 +302,16 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             return Some(now);
         }
         let retry = table.outgoing().is_held_up().then(|| now + MAIL_RETRY);
-        let quiet = (!self.trimmed).then(|| self.last_busy + QUIET);
         let deadline = table.next_deadline();
-        deadline.into_iter().chain(quiet).chain(self.stop_at).chain(retry).min()
+        deadline.into_iter().chain(self.quiet.next()).chain(self.stop_at).chain(retry).min()
     }
 
-    fn give_back(&mut self, is_quiet: bool) {
-        let now = self.driver.now();
-        if !is_quiet {
-            (self.last_busy, self.trimmed) = (now, false);
-        } else if !self.trimmed && now >= self.last_busy + QUIET {
-            self.connections.table.trim();
-            self.mail.shrink_to_fit();
-            self.taken.shrink_to_fit();
-            heap::give_back();
-            self.trimmed = true;
-        }
+    /// Gives back what is kept for reuse.
+    fn give_back(&mut self) {
+        self.connections.table.trim();
+        self.mail.shrink_to_fit();
+        self.taken.shrink_to_fit();
+        heap::give_back();
     }
 }
 
