@@ -81,7 +81,7 @@ impl Handle {
         self.post(Some(to), Mail::Close { to, code, reason })
     }
 
-    /// How many connections there are, and what was lost; all zero while the server does not run.
+    /// How many connections there are, and what was lost since the start.
     /// Each worker's part is of when it last began to wait.
     pub fn counts(&self) -> Counts {
         self.0.hub.get().map_or(Counts::default(), |hub| hub.counts())

@@ -12,7 +12,7 @@ use crate::{
 use quelea_core::frame::HEADER_BYTES_MAX;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 /// See the [module](self).
@@ -35,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) open: AtomicUsize,
     pub(crate) dropped_publishes: AtomicU64,
     pub(crate) refused_mail: AtomicU64,
+    /// It keeps nothing for reuse, and moves little.
+    pub(crate) is_quiet: AtomicBool,
 }
 
 /// What a server has, and has lost, at one moment.

@@ -319,3 +319,120 @@ fn the_newest_state_is_not_lost_between_two_slices_of_a_tick() {
     let rest = [watcher.read_frame().1, watcher.read_frame().1];
     assert!(rest.contains(&b"NEW".to_vec()) && rest.contains(&b"answer".to_vec()), "{rest:?}");
 }
+
+#[test]
+fn mail_behind_a_publish_that_has_no_room_arrives_though_its_topic_is_flooded() {
+    let id = Arc::new(Mutex::new(None));
+    let shared = Arc::clone(&id);
+    let act: Act = Arc::new(move |conn, text| match text {
+        "subscribe" => {
+            conn.subscribe("busy");
+        }
+        "calm" => {
+            *shared.lock().unwrap() = Some(conn.id());
+            conn.send("begun");
+        }
+        // One receive of these fills the topic.
+        _ => drop(conn.publish("busy", &[7; 10_000])),
+    });
+    let site = Site::start(Config { outbox_bytes_max: 1 << 20, ..Config::default() }, act);
+    let mut calm = site.open();
+    tell(&mut calm, "calm");
+    assert_eq!(calm.read_frame().1, b"begun");
+    calm.stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut subscriber = site.open();
+    tell(&mut subscriber, "subscribe");
+    let mut reader = subscriber.stream.try_clone().unwrap();
+    let reading = thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while reader.read(&mut buffer).is_ok_and(|len| len > 0) {}
+    });
+    let mut flooder = site.open();
+    let flood: Vec<u8> = std::iter::repeat_n(frame(TEXT, b"x"), 20_000).flatten().collect();
+    let flooding =
+        thread::spawn(
+            move || {
+                while Instant::now() < end && flooder.stream.write_all(&flood).is_ok() {}
+            },
+        );
+    let to = id.lock().unwrap().unwrap();
+    let mut mails = 0;
+    while Instant::now() < end {
+        site.handle.publish("busy", "from outside");
+        assert_eq!(site.handle.send(to, "mail"), SendStatus::Queued);
+        assert_eq!(calm.read_frame().1, b"mail");
+        mails += 1;
+    }
+    flooding.join().unwrap();
+    subscriber.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    reading.join().unwrap();
+    assert!(mails >= 5, "{mails} mails");
+}
+
+#[test]
+fn nothing_comes_behind_the_close_frame_of_one_that_is_too_slow() {
+    let act: Act = Arc::new(|conn, _| {
+        conn.subscribe("later");
+        conn.subscribe("strict");
+        conn.send(&[1; 60_000]);
+        conn.publish("strict", &[2; 10_000]);
+        conn.publish("later", "late");
+        assert_eq!(conn.send("too late"), SendStatus::Closed);
+    });
+    let topic_overflow = vec![("strict".into(), Overflow::Close)];
+    let config = Config { outbox_bytes_max: 64 << 10, topic_overflow, ..Config::default() };
+    let site = Site::start(config, act);
+    let mut raw = site.open();
+    // A ping in the same segment is answered in front of the close frame, or not at all.
+    raw.send(&[frame(TEXT, b"go"), frame(0x89, b"?")].concat());
+    assert_eq!(raw.read_frame().1.len(), 60_000);
+    let (first, payload) = raw.read_frame();
+    assert_eq!((first, &payload[..2]), (0x88, &1013_u16.to_be_bytes()[..]));
+    raw.send(&frame(0x88, &1013_u16.to_be_bytes()));
+    assert!(raw.is_at_end());
+}
+
+#[test]
+fn states_that_are_owed_have_their_turn_though_newer_ones_keep_coming() {
+    const TOPICS: usize = 60;
+    let act: Act = Arc::new(move |conn, text| match text {
+        "subscribe" => {
+            for number in 0..TOPICS {
+                conn.subscribe(&format!("t{number}"));
+            }
+        }
+        _ => {
+            for number in 0..TOPICS {
+                let mut payload = vec![b' '; 10_000];
+                let name = format!("t{number}");
+                payload[..name.len()].copy_from_slice(name.as_bytes());
+                conn.publish(&name, &payload);
+            }
+            conn.send("published");
+        }
+    });
+    let config =
+        Config { outbox_bytes_max: 64 << 10, overflow: Overflow::KeepLatest, ..Config::default() };
+    let site = Site::start(config, act);
+    let (mut slow, mut publisher) = (site.open(), site.open());
+    tell(&mut slow, "subscribe");
+    let end = Instant::now() + Duration::from_secs(5);
+    let publishing = thread::spawn(move || {
+        while Instant::now() < end {
+            tell(&mut publisher, "publish");
+            if publisher.read_frame().1 != b"published" {
+                return;
+            }
+        }
+    });
+    let mut missing: Vec<_> = (0..TOPICS).map(|number| format!("t{number} ")).collect();
+    while !missing.is_empty() && Instant::now() < end {
+        let (_, payload) = slow.read_frame();
+        missing.retain(|topic| !payload.starts_with(topic.as_bytes()));
+        thread::sleep(Duration::from_micros(200));
+    }
+    assert!(missing.is_empty(), "{} topics never came: {missing:?}", missing.len());
+    drop((slow, site));
+    publishing.join().unwrap();
+}

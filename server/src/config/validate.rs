@@ -17,6 +17,8 @@ const HEAD_BYTES_MAX: usize = 1 << 20;
 const HEAD_FIELDS_MAX: usize = 128;
 /// Room for the longest refusal and a few control frames.
 const OUTBOX_BYTES_MIN: usize = 4 << 10;
+/// More than this for one peer is a mistake: a hundred of them are all there is.
+const OUTBOX_BYTES_MAX: usize = 1 << 30;
 /// What a [`crate::id::ConnId`] can number.
 const WORKERS_MAX: usize = 256;
 /// Longer names are no names; and it bounds what a look for patterns costs.
@@ -100,6 +102,9 @@ impl Config {
         if self.outbox_bytes_max < OUTBOX_BYTES_MIN {
             return fail("outbox_bytes_max", format!("must be at least {OUTBOX_BYTES_MIN}"));
         }
+        if self.outbox_bytes_max > OUTBOX_BYTES_MAX {
+            return fail("outbox_bytes_max", format!("must be at most {OUTBOX_BYTES_MAX}"));
+        }
         if self.mailbox_bytes_max < self.message_bytes_max {
             return fail("mailbox_bytes_max", "must be at least `message_bytes_max`");
         }
@@ -149,6 +154,7 @@ mod tests {
             (Config { messages_per_second_max: Some(0), ..default() }, "messages_per_second_max"),
             (Config { bytes_per_second_max: Some(9), ..default() }, "bytes_per_second_max"),
             (Config { outbox_bytes_max: 10, ..default() }, "outbox_bytes_max"),
+            (Config { outbox_bytes_max: usize::MAX, ..default() }, "outbox_bytes_max"),
             (Config { high_water_bytes: Some(5 << 20), ..default() }, "high_water_bytes"),
             (Config { low_water_bytes: Some(3 << 20), ..default() }, "low_water_bytes"),
             (

@@ -203,12 +203,13 @@ impl<T> Topics<T> {
         }
     }
 
-    /// Appends the topics whose latest message a slot is to get, and notes that it gets them.
-    pub(crate) fn take_owed(&mut self, slot: usize, owed: &mut Vec<TopicId>) {
+    /// Appends the memberships whose topic's latest message a slot is to get, and notes that it gets
+    /// them.
+    pub(crate) fn take_owed(&mut self, slot: usize, owed: &mut Vec<(TopicId, Member)>) {
         let mut key = self.first(slot);
         while let Some(subscription) = self.subscriptions.get_mut(key as usize) {
             if std::mem::take(&mut subscription.is_owed) {
-                owed.push(subscription.topic);
+                owed.push((subscription.topic, Member { slot: slot as u32, subscription: key }));
             }
             key = subscription.next;
         }
@@ -321,9 +322,9 @@ mod tests {
         topics.set_owed(topics.member(1, b).unwrap(), true);
         let mut owed = Vec::new();
         topics.take_owed(2, &mut owed);
-        assert_eq!(owed, []);
+        assert!(owed.is_empty());
         topics.take_owed(1, &mut owed);
-        assert_eq!(owed, [b, a]);
+        assert!(owed.iter().map(|(topic, _)| *topic).eq([b, a]));
         topics.take_owed(1, &mut owed);
         assert_eq!(owed.len(), 2);
     }

@@ -32,10 +32,12 @@ pub(super) struct Fanout {
     shares: Vec<(usize, TopicId)>,
     /// All that was published in this tick, each counted once.
     pub(super) pending_bytes: usize,
-    /// For the patterns that a name matches, and the topics that a slot is owed something of.
+    /// For the topics that a name matches.
     pub(super) found: Vec<TopicId>,
-    /// For the memberships of a slot that something was published to.
+    /// For the memberships of a slot that something was published to, or that are owed something.
     pub(super) due: Vec<(TopicId, Member)>,
+    /// How often something was delivered that was owed.
+    pub(super) owed_turn: usize,
     /// Publishes that a subscriber did not get.
     pub(super) dropped: u64,
     /// How many publishes there were, and how many when the tick began.
@@ -170,6 +172,7 @@ impl Fanout {
             pending_bytes: 0,
             found: Vec::new(),
             due: Vec::new(),
+            owed_turn: 0,
             dropped: 0,
             sequence: 0,
             tick_sequence: 0,

@@ -262,7 +262,10 @@ impl Table {
             if was_open {
                 self.deliver_pending(id);
             }
-            if let Some(out) = self.output(id) {
+            // Nothing comes behind a close frame, if it was too slow for what is pending.
+            if self.closing(id) != Closing::TooSlow
+                && let Some(out) = self.output(id)
+            {
                 out.extend_from_slice(&answer);
             }
             answer.clear();

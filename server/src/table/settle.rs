@@ -37,7 +37,13 @@ impl Table {
         let mut due = std::mem::take(&mut self.fanout.due);
         due.clear();
         self.fanout.take_due(id.index(), &mut due);
-        due.iter().for_each(|(topic, member)| self.deliver(id, *topic, *member));
+        for (topic, member) in &due {
+            self.deliver(id, *topic, *member);
+            if self.closing(id) == Closing::TooSlow {
+                // Nothing comes behind a close frame.
+                break;
+            }
+        }
         self.fanout.due = due;
     }
 
@@ -147,26 +153,30 @@ impl Table {
         if !self.fanout.keeps_latest || !self.is_open(id) {
             return;
         }
-        let mut owed = std::mem::take(&mut self.fanout.found);
+        let mut owed = std::mem::take(&mut self.fanout.due);
         owed.clear();
         self.fanout.topics.take_owed(id.index(), &mut owed);
-        for topic in &owed {
-            self.deliver_latest(id, *topic);
+        if !owed.is_empty() {
+            // When not all have room, each is the first in its turn.
+            let turn = self.fanout.owed_turn % owed.len();
+            owed.rotate_left(turn);
         }
-        self.fanout.found = owed;
+        for (topic, member) in &owed {
+            self.deliver_latest(id, *topic, *member);
+        }
+        self.fanout.due = owed;
     }
 
-    fn deliver_latest(&mut self, id: SlotId, topic: TopicId) {
+    fn deliver_latest(&mut self, id: SlotId, topic: TopicId, member: Member) {
         let Self { fanout, slots, arena, dirty, marks, copied, .. } = self;
         let Some(slot) = slots.get_mut(id) else { return };
         if slot.output.queued(arena) > marks.high {
             // The rest comes when this is taken.
             (slot.backlogged, self.may_drain) = (true, true);
-            if let Some(member) = fanout.topics.member(id.index(), topic) {
-                fanout.topics.set_owed(member, true);
-            }
+            fanout.topics.set_owed(member, true);
             return;
         }
+        fanout.owed_turn = fanout.owed_turn.wrapping_add(1);
         let Some((_, pending)) = fanout.topics.get_mut(topic) else { return };
         if let Some(latest) = pending.latest_for(id) {
             slot.output.buffer(id, arena, dirty).extend_from_slice(latest);

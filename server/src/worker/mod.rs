@@ -117,6 +117,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn tick(&mut self) -> Result<()> {
         self.send_and_wait()?;
         self.finish_sends();
+        // What there was no room for in the last tick is first in this one: behind completions it
+        // might never find any.
+        self.handle_mail();
         let limit = self.output_limit();
         while self.connections.table.output_bytes() <= limit
             && let Some(completion) = self.driver.next()
@@ -161,7 +164,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
         let is_cut_short = self.connections.table.output_bytes() > limit;
         let is_behind = is_cut_short || self.driver.is_behind();
-        self.handle_mail();
+        if self.mail.is_empty() {
+            self.take_mail();
+            self.handle_mail();
+        }
         self.handle_deadlines(is_behind);
         while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
@@ -223,15 +229,17 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.has_more_mail = true;
     }
 
-    fn handle_mail(&mut self) {
-        // What came since the wait began goes out with this tick, also without having been woken.
-        if self.mail.is_empty()
-            && let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id))
+    /// Takes what came, also since the wait began: it goes out with this tick.
+    fn take_mail(&mut self) {
+        if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id))
             && (std::mem::take(&mut self.has_more_mail) || inbox.is_filled())
         {
             inbox.take(&mut self.taken);
             self.mail.extend(self.taken.drain(..));
         }
+    }
+
+    fn handle_mail(&mut self) {
         let limit = self.output_limit();
         while let Some(batch) = self.mail.front() {
             let stopped = self.connections.handle_mail(batch, self.mail_done, limit);
@@ -262,6 +270,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         counters.open.store(self.connections.open, Ordering::Relaxed);
         counters.dropped_publishes.store(table.dropped(), Ordering::Relaxed);
         counters.refused_mail.store(table.refused_mail(), Ordering::Relaxed);
+        counters.is_quiet.store(self.quiet.is_trimmed(), Ordering::Relaxed);
     }
 
     /// Stops reading from a peer that does not read, until it does.
@@ -311,7 +320,11 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.connections.table.trim();
         self.mail.shrink_to_fit();
         self.taken.shrink_to_fit();
-        heap::give_back();
+        // It holds up all threads that allocate: so the last worker to be quiet does it for all.
+        self.publish_counts();
+        if self.member.hub.counters.iter().all(|one| one.is_quiet.load(Ordering::Relaxed)) {
+            heap::give_back();
+        }
     }
 }
 

@@ -39,6 +39,11 @@ impl Quiet {
         begins
     }
 
+    /// Whether all was given back, and little was moved since.
+    pub(super) const fn is_trimmed(&self) -> bool {
+        self.is_trimmed
+    }
+
     /// When to ask again, if nothing happens.
     pub(super) fn next(&self) -> Option<Instant> {
         (!self.is_trimmed).then(|| self.since + WINDOW)
