@@ -160,7 +160,10 @@ fn a_publish_reaches_all_subscribers_and_nobody_else() {
     let mut dora = flock.bird(&[]);
     tell(&mut dora, &["pub north one", "pub south two", "pub east three"]);
     assert_eq!(heard_from(&mut dora, &mut ada), ["one"]);
-    assert_eq!(heard_from(&mut dora, &mut bob), ["one", "two"]);
+    let mut heard_by_bob = heard_from(&mut dora, &mut bob);
+    // Between two topics there is no order.
+    heard_by_bob.sort();
+    assert_eq!(heard_by_bob, ["one", "two"]);
     assert_eq!(heard_from(&mut dora, &mut carl), ["two"]);
     assert_eq!(heard(&mut dora), [""; 0]);
 }
