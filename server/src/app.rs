@@ -8,6 +8,7 @@ use crate::{
     handle::Handle,
     handler::Handler,
     hub::Hub,
+    id::WORKERS_MAX,
     listen::{self, Bound, SocketFile},
     worker::{self, Member},
 };
@@ -195,9 +196,6 @@ where
         worker.run()
     }
 }
-
-/// What a [`crate::ConnId`] can number.
-const WORKERS_MAX: usize = 256;
 
 /// What a worker listens on, and the files that end with it.
 #[derive(Default)]

@@ -19,12 +19,13 @@ pub struct Config {
     /// How many workers, each a thread with a listener and connections of its own; at most 256.
     /// Default: `None`, one for each core that the process may use.
     pub workers: Option<usize>,
-    /// Whether each worker stays on one core. Default: `false`, as it gains little on a machine
-    /// that is the server's alone, and loses much on one that is shared.
+    /// Whether each worker stays on one core. Default: `false`, so that the
+    /// scheduler may move one away from a core that something else keeps busy.
     pub pin_workers: bool,
     /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
     /// worker that sends to it. Beyond it, what is sent there is
-    /// [dropped](crate::SendStatus::Dropped). Default: 16 MiB, a few milliseconds of work.
+    /// [dropped](crate::SendStatus::Dropped). Default: 16 MiB, room for a burst of
+    /// thousands of messages.
     pub mailbox_bytes_max: usize,
 
     /// The longest message a peer may send, in bytes; beyond it, the connection is closed with
@@ -101,7 +102,7 @@ pub struct Config {
     /// which the limit on descriptors undercuts nearly everywhere.
     pub connections_max: usize,
     /// The most connections from one IP address; beyond it, 429 with `Retry-After`. Default:
-    /// `None`, because behind a proxy all clients have its address. It takes 20 bytes a connection.
+    /// `None`, because behind a proxy all clients have its address. It takes 17 bytes a connection.
     pub connections_per_address_max: Option<usize>,
     /// The most connections that are not open yet, of all workers; beyond it, 503 with
     /// `Retry-After`. Default: 10,000, which together may keep

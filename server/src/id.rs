@@ -10,6 +10,9 @@ use std::{fmt, num::NonZeroU64};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(NonZeroU64);
 
+/// The most workers of one server: what 8 bits of an id can number.
+pub(crate) const WORKERS_MAX: usize = 1 << 8;
+
 const INDEX_BITS: u32 = SLOTS_MAX.ilog2();
 
 impl ConnId {

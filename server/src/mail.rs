@@ -104,7 +104,7 @@ impl Batch {
 
     /// The memory it stands for.
     pub(crate) const fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>() + self.text.len() + self.binary.len()
+        self.entries.len() * ENTRY_BYTES + self.text.len() + self.binary.len()
     }
 
     fn clear(&mut self) {
@@ -114,7 +114,7 @@ impl Batch {
     }
 
     const fn capacity(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.text.capacity() + self.binary.capacity()
+        self.entries.capacity() * ENTRY_BYTES + self.text.capacity() + self.binary.capacity()
     }
 }
 
@@ -128,6 +128,10 @@ pub(crate) struct Outgoing {
     bytes_max: usize,
     /// What this tick has for others.
     batch: Batch,
+    /// It is for all of them: something is published.
+    is_for_all: bool,
+    /// Something waits for room in a mailbox.
+    is_held_up: bool,
     /// By worker.
     routes: Vec<Route>,
     /// Batches on their way, which are used again once nobody else holds them.
@@ -139,7 +143,7 @@ pub(crate) struct Outgoing {
 /// The way to one worker.
 #[derive(Debug, Default)]
 struct Route {
-    /// The batch of this tick has something for it.
+    /// The batch of this tick has something for its connections.
     is_wanted: bool,
     /// What its mailbox had no room for, and how much that is.
     unsent: VecDeque<Arc<Batch>>,
@@ -153,7 +157,16 @@ impl Outgoing {
     /// For worker `own` of `workers`, with so many bytes that may wait for each other one.
     pub(crate) fn new(own: usize, workers: usize, bytes_max: usize) -> Self {
         let routes = std::iter::repeat_with(Route::default).take(workers).collect();
-        Self { own, bytes_max, batch: Batch::default(), routes, sent: VecDeque::new(), refused: 0 }
+        Self {
+            own,
+            bytes_max,
+            batch: Batch::default(),
+            is_for_all: false,
+            is_held_up: false,
+            routes,
+            sent: VecDeque::new(),
+            refused: 0,
+        }
     }
 
     /// Whether there are other workers.
@@ -164,13 +177,13 @@ impl Outgoing {
     /// Publishes on all other workers, or on none if one is too far behind.
     pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) -> bool {
         let bytes = ENTRY_BYTES + topic.len() + message.len();
-        if !(0..self.routes.len()).all(|to| self.has_room(to, bytes)) {
+        // While nothing is held up, all workers have the same room.
+        let workers = if self.is_held_up { self.routes.len() } else { 1 };
+        if !(0..workers).all(|to| self.has_room(to, bytes)) {
             self.refused += 1;
             return false;
         }
-        for (index, route) in self.routes.iter_mut().enumerate() {
-            route.is_wanted |= index != self.own;
-        }
+        self.is_for_all = true;
         self.batch.push(Mail::Publish { topic, message });
         true
     }
@@ -200,17 +213,23 @@ impl Outgoing {
     }
 
     /// Whether something waits for room in a mailbox.
-    pub(crate) fn is_held_up(&self) -> bool {
-        self.routes.iter().any(|route| !route.unsent.is_empty())
+    pub(crate) const fn is_held_up(&self) -> bool {
+        self.is_held_up
     }
 
     /// Hands over what this tick has, and what could not be handed over before; `wake` is called
     /// for workers that may be asleep.
     pub(crate) fn flush(&mut self, inboxes: &[Arc<Inbox>], mut wake: impl FnMut(usize)) {
+        if self.batch.len() == 0 && !self.is_held_up {
+            return;
+        }
         let batch = (self.batch.len() > 0).then(|| self.seal());
+        let is_for_all = std::mem::take(&mut self.is_for_all);
         for (worker, route) in self.routes.iter_mut().enumerate() {
+            let is_wanted = std::mem::take(&mut route.is_wanted) || is_for_all;
             if let Some(batch) = &batch
-                && std::mem::take(&mut route.is_wanted)
+                && is_wanted
+                && worker != self.own
             {
                 route.unsent_bytes += batch.bytes();
                 route.unsent.push_back(batch.clone());
@@ -220,6 +239,7 @@ impl Outgoing {
                 wake(worker);
             }
         }
+        self.is_held_up = self.routes.iter().any(|route| !route.unsent.is_empty());
     }
 
     /// The batch of this tick, to be shared; an old one takes its place.

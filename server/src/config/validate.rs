@@ -3,6 +3,7 @@
 use super::Config;
 use crate::{
     error::{Error, Result},
+    id::WORKERS_MAX,
     parts::{patterns, slots::SLOTS_MAX},
 };
 use std::time::Duration;
@@ -19,8 +20,6 @@ const HEAD_FIELDS_MAX: usize = 128;
 const OUTBOX_BYTES_MIN: usize = 4 << 10;
 /// More than this for one peer is a mistake: a hundred of them are all there is.
 const OUTBOX_BYTES_MAX: usize = 1 << 30;
-/// What a [`crate::id::ConnId`] can number.
-const WORKERS_MAX: usize = 256;
 /// Longer names are no names; and it bounds what a look for patterns costs.
 const TOPIC_BYTES_MAX: usize = 256;
 /// Connections of a worker that wait to be told that they are refused, before others are just closed.

@@ -1,4 +1,5 @@
-//! Data structures of a worker. Each knows nothing of the others but slots and ticks.
+//! Data structures of a worker. Each knows nothing of the others but slots and ticks, and topics
+//! their patterns.
 
 pub(crate) mod alarms;
 pub(crate) mod arena;

@@ -191,6 +191,12 @@ impl<T> Topics<T> {
         self.subscription_of(slot, topic).is_some()
     }
 
+    /// Whether a slot has any topic.
+    #[inline]
+    pub(crate) fn has_any(&self, slot: usize) -> bool {
+        self.first(slot) != NONE
+    }
+
     /// How many topics a slot has.
     pub(crate) fn count_of_slot(&self, slot: usize) -> usize {
         self.keys(slot).count()

@@ -1,6 +1,6 @@
 //! The deadlines of connections: for the handshake, for silence, for life, and for the end.
 
-use super::{Closing, Stage, Table, slot::Slot};
+use super::{Table, slot::Slot};
 use crate::parts::{
     slots::SlotId,
     timer::{TICK, Tick},
@@ -23,8 +23,6 @@ pub(crate) struct Timeouts {
 pub(crate) enum Checked {
     /// It is there, or has time left to show it.
     Alive,
-    /// It has to be pinged.
-    Silent,
     /// It did not answer in time.
     Gone,
     /// It sent no message for too long.
@@ -74,10 +72,15 @@ impl Timeouts {
             // Of a peer that was pinged, `heard` is when.
             let limit = if slot.pinged { self.pong } else { interval };
             if left(limit, now.since(slot.heard)) {
-                checked = if slot.pinged { Checked::Gone } else { Checked::Silent };
+                checked = Checked::Gone;
             }
         }
         (checked, next)
+    }
+
+    /// Whether a peer has to be pinged, and was not yet.
+    fn is_silent(&self, slot: &Slot, now: Tick) -> bool {
+        self.ping_interval.is_some_and(|limit| !slot.pinged && now.since(slot.heard) >= limit)
     }
 
     /// The lifetime of a connection: up to a tenth shorter than told, by a hash of its id.
@@ -127,12 +130,11 @@ impl Table {
             // Whom we do not listen to cannot show that it is there.
             (slot.heard, slot.active, slot.pinged) = (now, now, false);
         }
-        let (mut checked, mut next) = timeouts.check(slot, now);
-        let ping = checked == Checked::Silent;
+        let ping = timeouts.is_silent(slot, now);
         if ping {
             (slot.heard, slot.pinged) = (now, true);
-            (checked, next) = timeouts.check(slot, now);
         }
+        let (checked, next) = timeouts.check(slot, now);
         if checked != Checked::Alive {
             return checked;
         }
@@ -196,26 +198,6 @@ impl Table {
     pub(crate) fn next_expired(&mut self) -> Option<SlotId> {
         let index = self.timers.expired(self.now)?;
         self.slots.id_at(index)
-    }
-
-    /// Whether a connection is a WebSocket that is open or closing.
-    pub(crate) fn is_websocket(&self, id: SlotId) -> bool {
-        self.slots.get(id).is_some_and(|slot| matches!(slot.stage, Stage::WebSocket(_)))
-    }
-
-    /// Why we began the closing handshake, if we did.
-    pub(crate) fn closing(&self, id: SlotId) -> Closing {
-        self.slots.get(id).map_or(Closing::No, |slot| slot.closing)
-    }
-
-    /// Counts a message or a ping or pong of the peer's; whether it is within the rates.
-    #[inline]
-    pub(crate) fn count_received(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
-        let now = self.timers.now();
-        if is_message && let Some(slot) = self.slots.get_mut(id) {
-            slot.active = now;
-        }
-        !self.meter.is_on() || self.meter.take(id.index(), len, now)
     }
 }
 

@@ -195,7 +195,9 @@ impl Fanout {
     /// got a copy of.
     #[inline]
     pub(super) fn has_pending_for(&self, slot: usize) -> bool {
-        !self.active.is_empty() && self.delivered.get(slot) != Some(&self.sequence)
+        !self.active.is_empty()
+            && self.topics.has_any(slot)
+            && self.delivered.get(slot) != Some(&self.sequence)
     }
 
     /// Takes note that a slot gets all that was published so far. Appends its memberships in topics
@@ -213,11 +215,6 @@ impl Fanout {
                 pending.is_active && now.wrapping_sub(pending.sequence) < new
             })
         }));
-    }
-
-    /// All that was published in this tick, in bytes.
-    pub(super) const fn pending_bytes(&self) -> usize {
-        self.pending_bytes
     }
 
     /// The bytes that a slot shares.

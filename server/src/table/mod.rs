@@ -210,6 +210,29 @@ impl Table {
         self.slots.get_mut(id).map(|slot| &mut slot.stage)
     }
 
+    /// Whether a connection is a WebSocket that is open or closing.
+    pub(crate) fn is_websocket(&self, id: SlotId) -> bool {
+        self.slots.get(id).is_some_and(|slot| matches!(slot.stage, Stage::WebSocket(_)))
+    }
+
+    /// Why we began the closing handshake, if we did.
+    pub(crate) fn closing(&self, id: SlotId) -> Closing {
+        self.slots.get(id).map_or(Closing::No, |slot| slot.closing)
+    }
+
+    /// Counts a message or a ping or pong of the peer's; whether it is within the rates.
+    #[inline]
+    pub(crate) fn count_received(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
+        let now = self.timers.now();
+        if is_message
+            && self.timeouts.idle.is_some()
+            && let Some(slot) = self.slots.get_mut(id)
+        {
+            slot.active = now;
+        }
+        !self.meter.is_on() || self.meter.take(id.index(), len, now)
+    }
+
     /// The handshake is done: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, id: SlotId, connection: Connection) {
         if let Some(slot) = self.slots.get_mut(id) {

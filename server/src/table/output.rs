@@ -109,7 +109,7 @@ impl Output {
 impl Table {
     /// Bytes that this tick has written: those of a publish once, and once for each copy.
     pub(crate) const fn output_bytes(&self) -> usize {
-        self.arena.len() + self.fanout.pending_bytes() + self.copied
+        self.arena.len() + self.fanout.pending_bytes + self.copied
     }
 
     /// All that is to be sent, one piece a connection.

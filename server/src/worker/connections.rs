@@ -194,7 +194,7 @@ impl<H: Handler> Connections<H> {
             return self.close_abnormally(id, Cause::TimedOut);
         }
         match self.table.check_open(id) {
-            Checked::Alive | Checked::Silent => {}
+            Checked::Alive => {}
             Checked::Gone => self.close_abnormally(id, Cause::TimedOut),
             Checked::Idle => self.table.shut_down(id, Closing::Idle),
         }
