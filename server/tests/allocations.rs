@@ -3,10 +3,10 @@
 
 mod support;
 
-use quelea::{Config, Conn, Handler, ListenAddress, Message, Server};
+use quelea::{Config, Conn, Handler, Message};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use std::{alloc::System, net::TcpStream};
-use support::{BINARY, Raw, frame};
+use std::alloc::System;
+use support::{BINARY, Serving, frame};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -47,17 +47,10 @@ fn allocations<H: Handler + 'static>(
     is_received_by_all: bool,
 ) -> stats_alloc::Stats {
     let config = Config { workers: Some(workers), ..Config::default() };
-    let server =
-        Server::new(move |_| make()).config(config).unwrap().listen("127.0.0.1:0").unwrap();
-    let address = match server.local_addresses().next() {
-        Some(ListenAddress::Tcp(addresses)) => addresses[0],
-        other => panic!("{other:?}"),
-    };
-    let handle = server.handle();
-    let thread = std::thread::spawn(move || server.run());
+    let serving = Serving::start(config, &["127.0.0.1:0"], move |_| make());
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let mut raw = Raw::new(TcpStream::connect(address).unwrap());
+            let mut raw = serving.connect();
             raw.upgrade("/");
             raw
         })
@@ -79,9 +72,7 @@ fn allocations<H: Handler + 'static>(
     let region = Region::new(ALLOCATOR);
     rounds(1_000);
     let stats = region.change();
-    handle.stop();
     drop(clients);
-    thread.join().unwrap().unwrap();
     stats
 }
 

@@ -3,15 +3,15 @@
 mod support;
 
 use quelea::{
-    CloseCode, Closed, Config, Conn, Handle, Handler, ListenAddress, Message, Overflow, Request,
-    Response, SendStatus, Server, Status, Upgrade,
+    CloseCode, Closed, Config, Conn, Handler, Message, Overflow, Request, Response, SendStatus,
+    Status, Upgrade,
 };
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::Shutdown,
+    ops::Deref,
     os::unix::net::UnixStream,
     sync::{Arc, Mutex},
-    thread::JoinHandle,
     time::Duration,
 };
 use support::*;
@@ -101,10 +101,16 @@ impl Handler for Topical {
 }
 
 struct Site {
-    address: ListenAddress,
-    handle: Handle,
+    serving: Serving,
     log: Arc<Mutex<Vec<String>>>,
-    thread: Option<JoinHandle<quelea::Result<()>>>,
+}
+
+impl Deref for Site {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
 }
 
 impl Site {
@@ -113,21 +119,7 @@ impl Site {
         let log = Arc::new(Mutex::default());
         let own = Arc::clone(&log);
         let make = move |_| Topical { log: Arc::clone(&own) };
-        let server = Server::new(make).config(config).unwrap().listen(address).unwrap();
-        let address = server.local_addresses().next().unwrap().clone();
-        let handle = server.handle();
-        Self { address, handle, log, thread: Some(std::thread::spawn(move || server.run())) }
-    }
-
-    fn tcp_address(&self) -> SocketAddr {
-        match &self.address {
-            ListenAddress::Tcp(addresses) => addresses[0],
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn connect(&self) -> Raw {
-        Raw::new(TcpStream::connect(self.tcp_address()).unwrap())
+        Self { serving: Serving::start(config, &[address], make), log }
     }
 
     fn open(&self, path: &str) -> Raw {
@@ -143,16 +135,6 @@ impl Site {
             std::thread::sleep(Duration::from_millis(5));
             self.log.lock().unwrap().iter().any(|noted| noted == text)
         })
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.stop();
-        let ended = self.thread.take().unwrap().join();
-        if !std::thread::panicking() {
-            ended.unwrap().unwrap();
-        }
     }
 }
 

@@ -409,7 +409,7 @@ fn a_unix_socket_is_served_and_its_file_removed_in_the_end() {
     // What a server that was killed leaves behind is no hindrance.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut server = Running::start_with(Config::default(), &format!("unix:{}", path.display()));
-    assert_eq!(server.address, ListenAddress::Unix(path.clone()));
+    assert_eq!(server.addresses, [ListenAddress::Unix(path.clone())]);
     let stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut raw = Raw { stream };

@@ -3,9 +3,9 @@
 
 mod support;
 
-use quelea::{Cause, Config, Conn, Handler, ListenAddress, Message, Server, SubscribeStatus};
+use quelea::{Cause, Config, Conn, Handler, Message, SubscribeStatus};
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use support::*;
@@ -115,15 +115,15 @@ fn handshakes_beyond_the_rate_get_503_and_the_open_ones_go_on() {
         workers: Some(1),
         ..Config::default()
     };
-    let server = quelea_server(config);
+    let server = subscribers(config);
     let mut open: Vec<_> = (0..3)
         .map(|_| {
-            let mut raw = Raw::new(TcpStream::connect(server.0).unwrap());
+            let mut raw = server.connect();
             raw.upgrade("/");
             raw
         })
         .collect();
-    let mut raw = Raw::new(TcpStream::connect(server.0).unwrap());
+    let mut raw = server.connect();
     raw.send(format!("GET / HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
     let (head, _) = raw.read_response();
     assert!(head.starts_with("HTTP/1.1 503") && head.contains("Retry-After: 1"), "{head}");
@@ -132,9 +132,8 @@ fn handshakes_beyond_the_rate_get_503_and_the_open_ones_go_on() {
         assert_eq!(raw.read_frame().1, b"Subscribed");
     }
     std::thread::sleep(Duration::from_millis(500));
-    let mut raw = Raw::new(TcpStream::connect(server.0).unwrap());
+    let mut raw = server.connect();
     raw.upgrade("/");
-    server.1.stop();
 }
 
 #[test]
@@ -265,22 +264,15 @@ impl Handler for Subscriber {
     }
 }
 
-fn quelea_server(config: Config) -> (SocketAddr, quelea::Handle) {
-    let server = Server::new(|_| Subscriber).config(config).unwrap().listen("127.0.0.1:0").unwrap();
-    let address = match server.local_addresses().next() {
-        Some(ListenAddress::Tcp(addresses)) => addresses[0],
-        other => panic!("{other:?}"),
-    };
-    let handle = server.handle();
-    std::thread::spawn(move || server.run());
-    (address, handle)
+fn subscribers(config: Config) -> Serving {
+    Serving::start(config, &["127.0.0.1:0"], |_| Subscriber)
 }
 
 #[test]
 fn subscriptions_are_bounded_in_number_and_in_length() {
     let config = Config { subscriptions_max: 3, topic_bytes_max: 10, ..Config::default() };
-    let (address, handle) = quelea_server(config);
-    let mut raw = Raw::new(TcpStream::connect(address).unwrap());
+    let server = subscribers(config);
+    let mut raw = server.connect();
     raw.upgrade("/");
     use SubscribeStatus::*;
     for (text, expected) in [
@@ -298,5 +290,4 @@ fn subscriptions_are_bounded_in_number_and_in_length() {
         raw.send(&frame(TEXT, text.as_bytes()));
         assert_eq!(raw.read_frame().1, format!("{expected:?}").as_bytes(), "{text}");
     }
-    handle.stop();
 }

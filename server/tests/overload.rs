@@ -3,21 +3,19 @@
 
 mod support;
 
-use quelea::{
-    Config, Conn, ConnId, Handle, Handler, ListenAddress, Message, Overflow, SendStatus, Server,
-};
+use quelea::{Config, Conn, ConnId, Handler, Message, Overflow, SendStatus};
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    ops::Deref,
     os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
-use support::{PATIENCE, Raw, TEXT, frame};
+use support::{PATIENCE, Raw, Serving, TEXT, frame};
 
 /// What is done with a text; all else is echoed.
 type Act = Arc<dyn Fn(&mut Conn<'_, ()>, &str) + Send + Sync>;
@@ -42,10 +40,16 @@ impl Handler for Acting {
 /// One worker on a Unix socket, which takes little at once, so that peers are soon slow; and on a TCP
 /// socket, which takes much.
 struct Site {
+    serving: Serving,
     path: String,
-    tcp: SocketAddr,
-    handle: Handle,
-    thread: Option<JoinHandle<quelea::Result<()>>>,
+}
+
+impl Deref for Site {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
 }
 
 impl Site {
@@ -57,15 +61,8 @@ impl Site {
         let close_timeout = Duration::from_millis(300);
         let config = Config { workers: Some(1), ping_interval: None, close_timeout, ..config };
         let make = move |_| Acting(Arc::clone(&act));
-        let server = Server::new(make).config(config).unwrap();
-        let server = server.listen(ListenAddress::Unix(path.clone().into())).unwrap();
-        let server = server.listen("127.0.0.1:0").unwrap();
-        let tcp = match server.local_addresses().nth(1) {
-            Some(ListenAddress::Tcp(addresses)) => addresses[0],
-            other => panic!("{other:?}"),
-        };
-        let handle = server.handle();
-        Self { path, tcp, handle, thread: Some(thread::spawn(move || server.run())) }
+        let addresses = [&*format!("unix:{path}"), "127.0.0.1:0"];
+        Self { serving: Serving::start(config, &addresses, make), path }
     }
 
     fn open(&self) -> Raw<UnixStream> {
@@ -74,16 +71,6 @@ impl Site {
         let mut raw = Raw { stream };
         raw.upgrade("/");
         raw
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.stop();
-        let ended = self.thread.take().unwrap().join();
-        if !thread::panicking() {
-            ended.unwrap().unwrap();
-        }
     }
 }
 
@@ -166,7 +153,7 @@ fn a_publish_to_many_that_are_written_to_as_well_costs_a_bounded_amount() {
     let site = Site::start(Config::default(), act);
     let mut all: Vec<_> = (0..300)
         .map(|_| {
-            let mut raw = Raw::new(TcpStream::connect(site.tcp).unwrap());
+            let mut raw = site.connect();
             raw.upgrade("/");
             raw
         })

@@ -3,18 +3,16 @@
 mod support;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use quelea::{CloseCode, Config, Conn, ConnId, Handler, Message, Server, SubscribeStatus};
+use quelea::{CloseCode, Config, Conn, ConnId, Handler, Message, SubscribeStatus};
 use std::{
-    net::TcpStream,
     ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
-use support::{BINARY, CLOSE, PING, PONG, Raw, TEXT, frame};
+use support::{BINARY, CLOSE, PING, PONG, Raw, Serving, TEXT, frame};
 
 /// Does what it is told in text: `sub T`, `unsub T`, `pub T WORDS`, `others T WORDS`, `say WORDS`,
 /// `many T COUNT LEN`, `close`. To `sync N` it sends `done` to the Nth connection: behind all that
@@ -62,9 +60,7 @@ impl Handler for Told {
 }
 
 struct Flock {
-    address: std::net::SocketAddr,
-    handle: quelea::Handle,
-    thread: Option<JoinHandle<quelea::Result<()>>>,
+    serving: Serving,
     count: AtomicUsize,
 }
 
@@ -93,35 +89,19 @@ impl Flock {
         let config = Config { workers: Some(support::workers()), ..config };
         let birds = Arc::default();
         let make = move |_| Told { birds: Arc::clone(&birds) };
-        let server = Server::new(make).config(config).unwrap().listen("127.0.0.1:0").unwrap();
-        let address = match server.local_addresses().next() {
-            Some(quelea::ListenAddress::Tcp(addresses)) => addresses[0],
-            other => panic!("{other:?}"),
-        };
-        let handle = server.handle();
-        let thread = Some(std::thread::spawn(move || server.run()));
-        Self { address, handle, thread, count: AtomicUsize::new(0) }
+        let serving = Serving::start(config, &["127.0.0.1:0"], make);
+        Self { serving, count: AtomicUsize::new(0) }
     }
 
     /// A connection that was told some things, and has done them.
     fn bird(&self, orders: &[&str]) -> Bird {
-        let mut raw = Raw::new(TcpStream::connect(self.address).unwrap());
+        let mut raw = self.serving.connect();
         raw.upgrade("/");
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let mut bird = Bird { raw, number };
         tell(&mut bird, orders);
         assert_eq!(heard(&mut bird), [""; 0]);
         bird
-    }
-}
-
-impl Drop for Flock {
-    fn drop(&mut self) {
-        self.handle.stop();
-        let ended = self.thread.take().unwrap().join();
-        if !std::thread::panicking() {
-            ended.unwrap().unwrap();
-        }
     }
 }
 

@@ -4,20 +4,18 @@
 mod support;
 
 use quelea::{
-    CloseCode, Closed, Config, Conn, ConnId, Handle, Handler, ListenAddress, Message, SendStatus,
-    Server, Worker,
+    CloseCode, Closed, Config, Conn, ConnId, Handler, Message, SendStatus, Server, Worker,
 };
 use std::{
     collections::HashSet,
-    net::{SocketAddr, TcpStream},
+    ops::Deref,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
-use support::{BINARY, CLOSE, PATIENCE, Raw, TEXT, close, frame};
+use support::{BINARY, CLOSE, PATIENCE, Raw, Serving, TEXT, close, frame};
 
 /// Tells which worker serves a connection; does as told.
 struct Teller {
@@ -82,46 +80,35 @@ impl Handler for Teller {
 }
 
 struct Site {
-    address: SocketAddr,
-    handle: Handle,
+    serving: Serving,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<quelea::Result<()>>>,
 }
 
-fn server(
-    config: Config,
-    shared: &Arc<Shared>,
-) -> Server<impl Fn(Worker) -> Teller + Send + Sync + 'static> {
+impl Deref for Site {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+fn make(shared: &Arc<Shared>) -> impl Fn(Worker) -> Teller + Send + Sync + 'static {
     let shared = Arc::clone(shared);
-    let make = move |worker: Worker| {
+    move |worker| {
         assert!(worker.index() < worker.count());
         Teller { worker: worker.index(), shared: Arc::clone(&shared) }
-    };
-    Server::new(make).config(config).unwrap().listen("127.0.0.1:0").unwrap()
-}
-
-fn tcp_address<F, H>(server: &Server<F>) -> SocketAddr
-where
-    F: Fn(Worker) -> H + Send + Sync + 'static,
-    H: Handler,
-{
-    match server.local_addresses().next() {
-        Some(ListenAddress::Tcp(addresses)) => addresses[0],
-        other => panic!("{other:?}"),
     }
 }
 
 impl Site {
     fn start(config: Config) -> Self {
         let shared = Arc::default();
-        let server = server(config, &shared);
-        let (address, handle) = (tcp_address(&server), server.handle());
-        Self { address, handle, shared, thread: Some(std::thread::spawn(move || server.run())) }
+        Self { serving: Serving::start(config, &["127.0.0.1:0"], make(&shared)), shared }
     }
 
     /// A connection, and the worker it is on.
     fn open(&self) -> (Raw, usize) {
-        let mut raw = Raw::new(TcpStream::connect(self.address).unwrap());
+        let mut raw = self.connect();
         raw.upgrade("/");
         let text = String::from_utf8(raw.read_frame().1).unwrap();
         (raw, text.strip_prefix("worker ").unwrap().parse().unwrap())
@@ -135,18 +122,6 @@ impl Site {
             both[worker].get_or_insert(raw);
         }
         both.map(Option::unwrap)
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.stop();
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking()
-            && let Some(ended) = ended
-        {
-            ended.unwrap().unwrap();
-        }
     }
 }
 
@@ -290,7 +265,8 @@ fn a_worker_that_is_stuck_is_told_of_and_loses_nothing_that_was_accepted() {
 
 #[test]
 fn before_and_after_it_runs_a_server_is_closed_to_its_handle() {
-    let server = server(two(), &Arc::default());
+    let server = Server::new(make(&Arc::default())).config(two()).unwrap();
+    let server = server.listen("127.0.0.1:0").unwrap();
     let handle = server.handle();
     assert_eq!(handle.publish("all", "early"), SendStatus::Closed);
     assert_eq!(handle.counts(), quelea::Counts::default());
@@ -307,7 +283,7 @@ fn a_handler_that_panics_stops_all_workers_and_the_panic_goes_on() {
     one.send(&frame(TEXT, b"panic"));
     let (code, reason) = other.read_close();
     assert_eq!((code, reason.as_str()), (1001, "the server stops"));
-    let panic = site.thread.take().unwrap().join().unwrap_err();
+    let panic = site.serving.join().unwrap().unwrap_err();
     assert!(panic.downcast_ref::<&str>().is_some_and(|text| *text == "as told"));
 }
 
@@ -315,11 +291,11 @@ fn a_handler_that_panics_stops_all_workers_and_the_panic_goes_on() {
 fn a_port_that_a_server_listens_on_is_not_shared_with_another() {
     let site = Site::start(two());
     let error = Server::new(|_| Teller { worker: 0, shared: Arc::default() })
-        .listen(site.address)
+        .listen(site.tcp_address())
         .unwrap_err();
     assert!(matches!(error, quelea::Error::Listen { .. }), "{error}");
     // And one that was stopped leaves its port to the next at once.
-    let address = site.address;
+    let address = site.tcp_address();
     let _connection = site.open();
     drop(site);
     Server::new(|_| Teller { worker: 0, shared: Arc::default() }).listen(address).unwrap();

@@ -4,11 +4,12 @@
 
 use quelea::{
     Accept, Cause, CloseCode, Closed, Config, Conn, ConnId, Handle, Handler, ListenAddress,
-    Message, Request, Response, SendStatus, Server, Status, Upgrade,
+    Message, Request, Response, SendStatus, Server, Status, Upgrade, Worker,
 };
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::Deref,
     sync::{
         Arc, OnceLock,
         mpsc::{Receiver, Sender, channel},
@@ -152,12 +153,69 @@ pub(crate) fn workers() -> usize {
     std::env::var("QUELEA_TEST_WORKERS").map_or(1, |count| count.parse().expect("a number"))
 }
 
-/// A running server.
-pub(crate) struct Running {
-    pub(crate) address: ListenAddress,
+/// A server on a thread of its own, until it is dropped.
+pub(crate) struct Serving {
+    pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) handle: Handle,
-    calls: Receiver<(ConnId, Called)>,
     thread: Option<JoinHandle<quelea::Result<()>>>,
+}
+
+impl Serving {
+    pub(crate) fn start<F, H>(config: Config, addresses: &[&str], make: F) -> Self
+    where
+        F: Fn(Worker) -> H + Send + Sync + 'static,
+        H: Handler + 'static,
+    {
+        let server = Server::new(make).config(config).unwrap();
+        let server =
+            addresses.iter().fold(server, |server, address| server.listen(*address).unwrap());
+        let addresses = server.local_addresses().cloned().collect();
+        let handle = server.handle();
+        Self { addresses, handle, thread: Some(std::thread::spawn(move || server.run())) }
+    }
+
+    pub(crate) fn tcp_address(&self) -> SocketAddr {
+        let mut addresses = self.addresses.iter().filter_map(|address| match address {
+            ListenAddress::Tcp(addresses) => Some(addresses[0]),
+            _ => None,
+        });
+        addresses.next().expect("it listens on TCP")
+    }
+
+    pub(crate) fn connect(&self) -> Raw {
+        Raw::new(TcpStream::connect(self.tcp_address()).unwrap())
+    }
+
+    /// Stops the server, if it was not, and waits for its end: `None` if that was waited for before.
+    pub(crate) fn join(&mut self) -> Option<std::thread::Result<quelea::Result<()>>> {
+        self.handle.stop();
+        self.thread.take().map(JoinHandle::join)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let ended = self.join();
+        if !std::thread::panicking()
+            && let Some(ended) = ended
+        {
+            ended.unwrap().unwrap();
+        }
+    }
+}
+
+/// A server of recorders.
+pub(crate) struct Running {
+    serving: Serving,
+    calls: Receiver<(ConnId, Called)>,
+}
+
+impl Deref for Running {
+    type Target = Serving;
+
+    fn deref(&self) -> &Serving {
+        &self.serving
+    }
 }
 
 impl Running {
@@ -170,18 +228,7 @@ impl Running {
         let (sender, calls) = channel();
         let first = Arc::default();
         let make = move |_| Recorder { calls: sender.clone(), first: Arc::clone(&first) };
-        let server = Server::new(make).config(config).unwrap().listen(address).unwrap();
-        let address = server.local_addresses().next().unwrap().clone();
-        let handle = server.handle();
-        let thread = Some(std::thread::spawn(move || server.run()));
-        Self { address, handle, calls, thread }
-    }
-
-    pub(crate) fn tcp_address(&self) -> SocketAddr {
-        match &self.address {
-            ListenAddress::Tcp(addresses) => addresses[0],
-            other => panic!("not TCP: {other}"),
-        }
+        Self { serving: Serving::start(config, &[address], make), calls }
     }
 
     /// The next call of the handler.
@@ -194,10 +241,6 @@ impl Running {
         self.calls.recv_timeout(Duration::from_millis(50)).is_err()
     }
 
-    pub(crate) fn connect(&self) -> Raw {
-        Raw::new(TcpStream::connect(self.tcp_address()).unwrap())
-    }
-
     /// A connection whose handshake is done and reported.
     pub(crate) fn open(&self) -> Raw {
         let mut raw = self.connect();
@@ -208,17 +251,8 @@ impl Running {
 
     /// Stops the server and waits for its end.
     pub(crate) fn stop(&mut self) {
-        self.handle.stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap().unwrap();
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.stop();
+        if let Some(ended) = self.serving.join() {
+            ended.unwrap().unwrap();
         }
     }
 }
