@@ -188,6 +188,17 @@ pub(super) fn a_reset_ends_receiving_with_an_error<W: World>() {
     bench.until("end", |bench| bench.seen.contains(&Seen::Ended(id, true)));
 }
 
+pub(super) fn a_reset_that_a_send_ran_into_ends_receiving_with_an_error<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let (id, mut peer) = bench.connect();
+    peer.write(b"ask");
+    peer.reset();
+    bench.until("receive", |bench| bench.bytes_of(id) == b"ask");
+    bench.send(id, b"answer");
+    bench.until("end", |bench| bench.seen.iter().any(|seen| matches!(seen, Seen::Ended(..))));
+    assert_eq!(bench.count(&Seen::Ended(id, true)), 1);
+}
+
 pub(super) fn a_shutdown_reaches_the_peer_after_all_bytes_and_receiving_goes_on<W: World>() {
     let mut bench = Bench::<W>::new();
     let (id, mut peer) = bench.connect();
@@ -317,6 +328,7 @@ macro_rules! contract {
             a_short_send_tells_how_much_was_taken_and_when_there_is_room,
             a_fin_ends_receiving_once_and_sending_goes_on,
             a_reset_ends_receiving_with_an_error,
+            a_reset_that_a_send_ran_into_ends_receiving_with_an_error,
             a_shutdown_reaches_the_peer_after_all_bytes_and_receiving_goes_on,
             a_close_completes_once_and_nothing_comes_after_it,
             a_slot_that_is_used_again_sees_nothing_of_its_past,

@@ -66,6 +66,8 @@ impl Flags {
     const ENDED: u8 = 1 << 5;
     /// A send was short.
     const BLOCKED: u8 = 1 << 6;
+    /// A send failed: it took the error, which the kernel tells once.
+    const BROKEN: u8 = 1 << 7;
 
     const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -130,9 +132,10 @@ impl Poll {
                 Ok(sent) if sent == bytes.len() => return,
                 Ok(sent) => break sent,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Why it failed is learned by receiving.
-                Err(error) => {
-                    connection.flags.add(Flags::FAILED, error.kind() != ErrorKind::WouldBlock);
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                // It is told by receiving, which may still find bytes.
+                Err(_) => {
+                    connection.flags.set(Flags::FAILED | Flags::BROKEN, true);
                     break 0;
                 }
             }
@@ -235,7 +238,8 @@ impl Poll {
         match received {
             Ok(0) => {
                 flags.set(Flags::ENDED, true);
-                Receive::Ended(None)
+                let is_broken = flags.has(Flags::BROKEN);
+                Receive::Ended(is_broken.then(|| ErrorKind::BrokenPipe.into()))
             }
             Ok(len) => {
                 // After a short read the next bytes raise a new edge; a FIN that is already there
