@@ -332,6 +332,29 @@ fn a_head_that_is_too_long_costs_no_more_than_the_limit() {
     assert!(raw.is_at_end());
 }
 
+#[test]
+fn a_head_that_is_never_finished_keeps_no_more_than_the_limit() {
+    let _alone = alone();
+    let site = Site::start(Config::default());
+    let mut calm = site.open();
+    let mut raws: Vec<_> = (0..100).map(|_| site.serving.connect()).collect();
+    settle(&site);
+    let grown = Grown::from_now();
+    let most = HeadLimits::default().bytes_max;
+    // One that comes in two parts: a buffer that doubles when the second comes has room for two.
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(most));
+    for part in [0..most - 100, most - 100..most - 1] {
+        for raw in &mut raws {
+            raw.send(&head.as_bytes()[part.clone()]);
+        }
+        assert_eq!(ask(&mut calm, "?"), "?");
+        settle(&site);
+    }
+    let each = grown.bytes() / 100;
+    assert!(each > most as isize / 2, "{each} bytes: they are not there yet");
+    assert!(each <= most as isize + 256, "{each} bytes for each connection");
+}
+
 /// A handshake that fails, in one of many ways; what it is answered with, if anything.
 fn fail_handshake(site: &Site, number: usize) -> (Raw, &'static str) {
     let mut raw = site.serving.connect();

@@ -55,11 +55,22 @@ impl HttpConnection {
         }
         let before = self.head.len();
         let room = (limits.bytes_max + 1).saturating_sub(before);
-        self.head.extend_from_slice(&input[..room.min(input.len())]);
+        let more = &input[..room.min(input.len())];
+        self.reserve(more.len(), limits.bytes_max + 1);
+        self.head.extend_from_slice(more);
         let Some(len) = self.scanner.scan(&self.head, limits)? else { return Ok(None) };
         self.scanner = HeadScanner::default();
         let mut buffered = std::mem::take(&mut self.head);
         buffered.truncate(len);
         Ok(Some(Head { input, buffered, rest: len - before }))
+    }
+
+    /// Makes room by doubling, as a vector does, but not for more than may ever be kept.
+    fn reserve(&mut self, more: usize, bytes_max: usize) {
+        let needed = self.head.len() + more;
+        if needed > self.head.capacity() {
+            let capacity = needed.max(bytes_max.min(2 * self.head.capacity()));
+            self.head.reserve_exact(capacity - self.head.len());
+        }
     }
 }
