@@ -17,7 +17,6 @@ use std::{
 pub(crate) const PAGE_BYTES: usize = 4 << 20;
 
 /// Obeys a few commands, echoes other texts, and says nothing to binary messages.
-#[derive(Default)]
 pub(crate) struct Gauge {
     ids: Arc<Mutex<Vec<ConnId>>>,
 }
@@ -59,11 +58,19 @@ impl Handler for Gauge {
         } else if let Some(time) = text.strip_prefix("sleep ") {
             std::thread::sleep(Duration::from_millis(number(time) as u64));
             conn.send(text);
+        } else if let Some(time) = text.strip_prefix("timer ") {
+            assert!(conn.set_timer(0, Duration::from_millis(number(time) as u64)));
+            conn.send(text);
         } else if let Some(len) = text.strip_prefix("send ") {
             conn.send(&vec![7; number(len)]);
         } else {
             conn.send(text);
         }
+    }
+
+    fn on_timer(&mut self, conn: &mut Conn<'_, ()>, _: u8) {
+        // Whoever has the slot by now: it is heard of.
+        conn.publish("timers", "timer");
     }
 }
 
