@@ -141,3 +141,48 @@ fn unsafe_code_is_where_the_list_says_and_nowhere_else() {
     }
     assert!(blocks > 0, "can this test still find them?");
 }
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_page_on_hostile_input_names_tests_and_limits_that_exist_and_leaves_no_test_out() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let tests = root.join("server/tests");
+    let page = fs::read_to_string(root.join("docs/hostile-input.md")).unwrap();
+    let config = ["server/src/config.rs", "core/src/http/scan.rs"]
+        .map(|file| fs::read_to_string(root.join(file)).unwrap())
+        .concat();
+    let mut named = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').collect();
+        let [_, _, _, limits, names] = cells[..] else { panic!("not five cells: {row}") };
+        for limit in quoted(limits) {
+            let field = limit.rsplit('.').next().unwrap();
+            assert!(config.contains(&format!("    pub {field}: ")), "there is no limit `{limit}`");
+        }
+        assert!(quoted(names).count() > 0, "no test: {row}");
+        for name in quoted(names) {
+            let (file, function) = name.split_once("::").unwrap();
+            let is_from_root = file.starts_with("core/") || file.starts_with("server/");
+            let text = fs::read_to_string(if is_from_root { root } else { &tests }.join(file));
+            let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let exists = ["(", "<"].iter().any(|end| text.contains(&format!("fn {function}{end}")));
+            assert!(exists, "there is no test `{name}`");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} were found: can this test still read them?");
+    let mut files = sources(&tests.join("hostile"));
+    files.extend(["hostile_costs.rs", "descriptors.rs"].map(|file| tests.join(file)));
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let path = file.strip_prefix(&tests).unwrap().display();
+        for test in text.split("#[test]\nfn ").skip(1) {
+            let name = format!("`{path}::{}`", test.split('(').next().unwrap());
+            assert!(page.contains(&name), "docs/hostile-input.md does not name {name}");
+        }
+    }
+}
