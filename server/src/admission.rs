@@ -72,6 +72,12 @@ impl Admission {
         Ok(())
     }
 
+    /// How many connections are let in.
+    #[cfg(feature = "sim")]
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// A connection is a WebSocket now.
     pub(crate) fn open(&self) {
         self.pending.fetch_sub(1, Ordering::Relaxed);

@@ -25,6 +25,11 @@ pub struct Worker {
 }
 
 impl Worker {
+    #[cfg(feature = "sim")]
+    pub(crate) const fn new(id: u8, count: usize, handle: Handle) -> Self {
+        Self { id, count, handle }
+    }
+
     /// The worker's number: 0 for the first.
     pub const fn index(&self) -> usize {
         self.id as usize

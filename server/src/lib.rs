@@ -40,6 +40,8 @@ mod listen;
 mod mail;
 mod parts;
 mod protocol;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod table;
 mod upgrade;
 mod worker;

@@ -212,6 +212,13 @@ impl Outgoing {
         self.refused
     }
 
+    /// Batches that wait for room in a mailbox, or for the end of the tick.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waiting(&self) -> usize {
+        let unsent: usize = self.routes.iter().map(|route| route.unsent.len()).sum();
+        unsent + usize::from(self.batch.len() > 0)
+    }
+
     /// Whether something waits for room in a mailbox.
     pub(crate) const fn is_held_up(&self) -> bool {
         self.is_held_up

@@ -20,6 +20,7 @@ const ORDER: &[&[&str]] = &[
     &["handle", "listen"],
     &["worker"],
     &["app"],
+    &["sim"],
 ];
 
 fn sources(under: &Path) -> Vec<PathBuf> {

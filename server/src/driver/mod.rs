@@ -4,6 +4,8 @@
 #[macro_use]
 mod contract;
 pub(crate) mod poll;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 
 use crate::{address::PeerAddress, parts::slots::SlotId};
 use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Instant};
@@ -18,11 +20,14 @@ pub(crate) trait Driver {
     /// A connection that was accepted and is not open yet.
     type Socket;
 
+    /// What it accepts from.
+    type Listener;
+
     /// The time of the last [`Driver::wait`]: the clock of the tick.
     fn now(&self) -> Instant;
 
     /// Accepts from a listener, in batches, from now on.
-    fn listen(&mut self, listener: Listener) -> io::Result<ListenerId>;
+    fn listen(&mut self, listener: Self::Listener) -> io::Result<ListenerId>;
 
     /// Accepts no more from a listener, but for what is under way.
     fn stop_accept(&mut self, listener: ListenerId);

@@ -57,6 +57,12 @@ impl Alarms {
         Some(self.remove(index))
     }
 
+    /// How many timers are set.
+    #[cfg(feature = "sim")]
+    pub(crate) fn len(&self) -> usize {
+        self.alarms.len()
+    }
+
     /// When the first may be due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.wheel.as_ref()?.next()

@@ -136,6 +136,12 @@ impl Wheel {
         }
     }
 
+    /// How many timers are armed. It looks at each slot.
+    #[cfg(feature = "sim")]
+    pub(crate) fn armed(&self) -> usize {
+        self.nodes.iter().filter(|node| node.back != UNARMED).count()
+    }
+
     /// When something may be due: nothing is before that.
     pub(crate) fn next(&self) -> Option<Instant> {
         let from = self.current.bucket();

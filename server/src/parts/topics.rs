@@ -85,6 +85,12 @@ impl<T> Topics<T> {
         }
     }
 
+    /// How many subscriptions there are.
+    #[cfg(feature = "sim")]
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     pub(crate) fn find(&self, name: &str, kind: Kind) -> Option<TopicId> {
         match kind {
             Kind::Exact => self.names.get(name).copied(),

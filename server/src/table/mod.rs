@@ -4,6 +4,8 @@ mod deadlines;
 mod fanout;
 mod output;
 mod publish;
+#[cfg(feature = "sim")]
+mod residue;
 mod settle;
 mod skips;
 mod slot;
@@ -11,6 +13,8 @@ mod slot;
 pub(crate) use deadlines::{Alarm, Checked, Timeouts};
 pub(crate) use fanout::FanoutOptions;
 pub use fanout::SubscribeStatus;
+#[cfg(feature = "sim")]
+pub use residue::Residue;
 pub(crate) use slot::{Closing, Ending, Stage};
 
 use crate::{

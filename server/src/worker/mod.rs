@@ -3,11 +3,13 @@
 mod connections;
 mod http;
 mod quiet;
+#[cfg(feature = "sim")]
+mod residue;
 mod websocket;
 
 use crate::{
     config::Config,
-    driver::{Completion, Driver, Listener, ListenerId},
+    driver::{Completion, Driver, ListenerId},
     error::Result,
     handle::Handle,
     handler::{Cause, Handler},
@@ -88,7 +90,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
     }
 
-    pub(crate) fn listen(&mut self, listener: Listener) -> Result<()> {
+    pub(crate) fn listen(&mut self, listener: D::Listener) -> Result<()> {
         self.listeners.push(self.driver.listen(listener)?);
         Ok(())
     }
@@ -109,12 +111,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         Ok(())
     }
 
-    fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.stop_at.is_some_and(|at| self.connections.table.len() == 0 || at <= self.driver.now())
     }
 
     /// Sends what the last tick wrote, waits, and handles what came.
-    fn tick(&mut self) -> Result<()> {
+    pub(crate) fn tick(&mut self) -> Result<()> {
         self.send_and_wait()?;
         self.finish_sends();
         // What there was no room for in the last tick is first in this one: behind completions it

@@ -283,6 +283,7 @@ impl Poll {
 
 impl Driver for Poll {
     type Socket = Socket;
+    type Listener = Listener;
 
     fn now(&self) -> Instant {
         self.now

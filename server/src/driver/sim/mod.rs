@@ -1,0 +1,350 @@
+//! The driver that simulates: a network in memory, on a clock of its own, with faults by a seed.
+//!
+//! A simulated wait does not block: it says whether there is something to do, and who runs the
+//! workers comes back when there is.
+
+mod faults;
+mod network;
+mod pipe;
+#[cfg(test)]
+mod tests;
+
+pub use faults::{Fault, Faults, UnknownFault};
+pub(crate) use network::{Event, Network, Owner, Sleep, WireId};
+
+use super::{Completion, Driver, ListenerId, Wake};
+use crate::parts::slots::{SLOTS_RESERVED, SlotId};
+use network::{News, Receive};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
+/// How long accepting pauses after descriptors ran out.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// How many connections are accepted before the others have their turn.
+const TURN: usize = 64;
+/// The wire of a member of a crowd that nothing is under way for.
+const PARKED: u32 = u32::MAX;
+
+/// See the [module](self).
+pub(crate) struct Sim {
+    network: Rc<RefCell<Network>>,
+    worker: usize,
+    connections: Vec<Connection>,
+    shorts: VecDeque<(SlotId, usize)>,
+    ready: VecDeque<Ready>,
+    /// How many of `ready` belong to this tick.
+    batch: usize,
+    accept_at: Option<Instant>,
+    is_accept_queued: bool,
+    /// In this tick.
+    accepted: usize,
+    buffer: Box<[u8]>,
+    now: Instant,
+}
+
+/// What the driver knows of one slot; of one that is not in use, generation 0.
+#[derive(Clone, Copy, Default)]
+struct Connection {
+    wire: u32,
+    generation: u32,
+    is_paused: bool,
+    is_queued: bool,
+    is_ended: bool,
+    is_blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ready {
+    Receive(SlotId),
+    Writable(SlotId),
+    Closed(SlotId),
+    Accept,
+    Woken,
+}
+
+/// A connection that was accepted: closed unless it is opened.
+pub(crate) struct SimSocket {
+    wire: Option<WireId>,
+    network: Rc<RefCell<Network>>,
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        if let Some(wire) = self.wire {
+            self.network.borrow_mut().close_by_server(wire);
+        }
+    }
+}
+
+impl Sim {
+    pub(crate) fn new(network: Rc<RefCell<Network>>, worker: usize) -> Self {
+        let now = network.borrow().now();
+        Self {
+            network,
+            worker,
+            connections: Vec::with_capacity(SLOTS_RESERVED),
+            shorts: VecDeque::new(),
+            ready: VecDeque::new(),
+            batch: 0,
+            accept_at: None,
+            is_accept_queued: false,
+            accepted: 0,
+            buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            now,
+        }
+    }
+
+    fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(id.index())
+            .filter(|connection| connection.generation == id.generation())
+    }
+
+    /// The connection's wire, unless it is parked.
+    fn wire(&mut self, id: SlotId) -> Option<WireId> {
+        let index = self.connection(id)?.wire;
+        self.network.borrow().wire_at(index)
+    }
+
+    fn send(&mut self, id: SlotId, bytes: &[u8]) {
+        let Some(connection) = self.connection(id).map(|connection| *connection) else { return };
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        let wire = if connection.wire == PARKED {
+            let wire = network.wake_crowd(self.worker, id);
+            self.connections[id.index()].wire = wire.index();
+            Some(wire)
+        } else {
+            network.wire_at(connection.wire)
+        };
+        let sent = match wire.map(|wire| network.send_to_client(wire, bytes)) {
+            Some(Ok(sent)) if sent == bytes.len() => return,
+            Some(Ok(sent)) => sent,
+            // It is told already that nothing more comes: what is left goes nowhere.
+            _ if connection.is_ended => return,
+            _ => {
+                self.queue_receive(id);
+                0
+            }
+        };
+        self.connections[id.index()].is_blocked = true;
+        self.shorts.push_back((id, sent));
+    }
+
+    fn queue_receive(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id)
+            && !connection.is_queued
+            && !connection.is_ended
+        {
+            connection.is_queued = true;
+            self.ready.push_back(Ready::Receive(id));
+        }
+    }
+
+    fn queue_accept(&mut self) {
+        if !self.is_accept_queued && self.accept_at.is_none() {
+            self.is_accept_queued = true;
+            self.ready.push_back(Ready::Accept);
+        }
+    }
+
+    /// Takes note of what has happened, and chooses what of it is told now.
+    fn take_news(&mut self) {
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        self.now = network.now();
+        self.accepted = 0;
+        for news in network.take_news(self.worker) {
+            match news {
+                News::Readable(id) => self.queue_receive(id),
+                News::Room(id) => {
+                    if let Some(connection) = self.connection(id)
+                        && std::mem::take(&mut connection.is_blocked)
+                    {
+                        self.ready.push_back(Ready::Writable(id));
+                    }
+                }
+                News::Accept => self.queue_accept(),
+            }
+        }
+        if network.take_wake(self.worker) {
+            self.ready.push_back(Ready::Woken);
+        }
+        if self.accept_at.is_some_and(|at| at <= self.now) {
+            self.accept_at = None;
+            self.queue_accept();
+        }
+        if self.batch == 0 && network.faults().has(Fault::Reorder) {
+            network.random().shuffle(self.ready.make_contiguous());
+            self.batch = network.random().usize(0..=self.ready.len());
+        } else {
+            self.batch = self.ready.len();
+        }
+    }
+
+    fn receive(&mut self, id: SlotId) -> Receive {
+        let Some(wire) = self.wire(id) else { return Receive::Nothing };
+        let network = self.network.clone();
+        let mut network = network.borrow_mut();
+        let connection = &mut self.connections[id.index()];
+        connection.is_queued = false;
+        if connection.is_paused && !network.is_reset(wire) {
+            return Receive::Nothing;
+        }
+        let received = network.receive(wire, &mut self.buffer);
+        match &received {
+            Receive::Ended(_) => connection.is_ended = true,
+            Receive::Bytes(_) if network.is_readable(wire) => self.queue_receive(id),
+            Receive::Bytes(_) | Receive::Nothing if network.is_parked(wire) => {
+                connection.wire = PARKED;
+            }
+            Receive::Bytes(_) | Receive::Nothing => {}
+        }
+        received
+    }
+
+    fn accept(&mut self) -> Option<Completion<'static, SimSocket>> {
+        self.is_accept_queued = false;
+        let mut network = self.network.borrow_mut();
+        if network.is_out_of_descriptors(self.worker) {
+            self.accept_at = Some(self.now + BACKOFF);
+            let error = io::Error::from_raw_os_error(libc::EMFILE);
+            return Some(Completion::AcceptFailed { error });
+        }
+        let (wire, peer) = network.accept(self.worker)?;
+        drop(network);
+        let socket = SimSocket { wire: Some(wire), network: self.network.clone() };
+        if self.accepted < TURN {
+            self.accepted += 1;
+            self.is_accept_queued = true;
+            self.ready.push_front(Ready::Accept);
+            self.batch += 1;
+        } else {
+            self.queue_accept();
+        }
+        Some(Completion::Accepted { socket, peer })
+    }
+}
+
+impl Driver for Sim {
+    type Socket = SimSocket;
+    type Listener = ();
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn listen(&mut self, (): ()) -> io::Result<ListenerId> {
+        self.network.borrow_mut().listen(self.worker);
+        Ok(ListenerId(0))
+    }
+
+    fn stop_accept(&mut self, _listener: ListenerId) {
+        self.network.borrow_mut().stop_accept(self.worker);
+    }
+
+    fn open(&mut self, id: SlotId, mut socket: SimSocket) -> io::Result<()> {
+        if self.network.borrow_mut().happens(Fault::Descriptors, 50) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let Some(wire) = socket.wire.take() else { return Err(ErrorKind::NotConnected.into()) };
+        if self.connections.len() <= id.index() {
+            self.connections.resize(id.index() + 1, Connection::default());
+        }
+        self.connections[id.index()] =
+            Connection { wire: wire.index(), generation: id.generation(), ..Connection::default() };
+        self.network.borrow_mut().open(wire, self.worker, id);
+        Ok(())
+    }
+
+    fn pause_receive(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id) {
+            connection.is_paused = true;
+        }
+    }
+
+    fn resume_receive(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id) {
+            connection.is_paused = false;
+            self.queue_receive(id);
+        }
+    }
+
+    fn shutdown(&mut self, id: SlotId) {
+        if let Some(wire) = self.wire(id) {
+            self.network.borrow_mut().shutdown_by_server(wire);
+        }
+    }
+
+    fn close(&mut self, id: SlotId) {
+        let wire = self.wire(id);
+        if let Some(connection) = self.connection(id) {
+            *connection = Connection::default();
+            self.ready.push_back(Ready::Closed(id));
+            if let Some(wire) = wire {
+                self.network.borrow_mut().close_by_server(wire);
+            }
+        }
+    }
+
+    fn wait<'b>(
+        &mut self,
+        sends: impl Iterator<Item = (SlotId, &'b [u8])>,
+        until: Option<Instant>,
+    ) -> io::Result<()> {
+        let mut has_sent = false;
+        for (id, bytes) in sends {
+            self.send(id, bytes);
+            has_sent = true;
+        }
+        self.take_news();
+        let until = until.into_iter().chain(self.accept_at).min();
+        let is_awake = has_sent || !self.ready.is_empty() || until.is_some_and(|at| at <= self.now);
+        let sleep = if is_awake { Sleep::Awake } else { Sleep::Until(until) };
+        self.network.borrow_mut().set_sleep(self.worker, sleep);
+        Ok(())
+    }
+
+    fn next_short(&mut self) -> Option<(SlotId, usize)> {
+        self.shorts.pop_front()
+    }
+
+    fn next(&mut self) -> Option<Completion<'_, SimSocket>> {
+        while self.batch > 0 {
+            self.batch -= 1;
+            match self.ready.pop_front()? {
+                Ready::Receive(id) => match self.receive(id) {
+                    Receive::Bytes(len) => {
+                        return Some(Completion::Received { id, bytes: &mut self.buffer[..len] });
+                    }
+                    Receive::Ended(error) => return Some(Completion::ReceiveEnded { id, error }),
+                    Receive::Nothing => {}
+                },
+                Ready::Writable(id) => return Some(Completion::Writable { id }),
+                Ready::Closed(id) => return Some(Completion::Closed { id }),
+                Ready::Woken => return Some(Completion::Woken),
+                Ready::Accept => {
+                    if let Some(completion) = self.accept() {
+                        return Some(completion);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.network.borrow().waker(self.worker)
+    }
+}
