@@ -1,0 +1,353 @@
+//! What has to arrive, written down as it is accepted, and what does, compared with it.
+
+use quelea::{Cause, CloseCode, Config, ConnId, Overflow, SendStatus, sim::Clock};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// Who sends from outside the server.
+pub(crate) const OUTSIDE: usize = usize::MAX;
+/// Publishes of others that may still be on their way when a bird subscribes.
+const IN_FLIGHT_MAX: usize = 400;
+
+/// Where something comes from, and by which way: within one, order is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stream {
+    Direct { from: usize },
+    Topic { from: usize, topic: String },
+}
+
+/// Something that a bird is to get, or may.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    sequence: u64,
+    is_required: bool,
+}
+
+/// One client's connection, as its handler sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Bird {
+    pub(crate) id: Option<ConnId>,
+    pub(crate) worker: usize,
+    pub(crate) opened: Option<Duration>,
+    pub(crate) closed: Vec<(Duration, Cause, CloseCode)>,
+    /// The number that its next command has to have.
+    pub(crate) commands: u64,
+    /// When the handler asked for its end.
+    pub(crate) local_close: Option<Duration>,
+    /// When a handle did: that takes its time to get there.
+    pub(crate) outside_close: Option<Duration>,
+    pub(crate) topics: BTreeSet<String>,
+    pub(crate) timers: BTreeMap<u8, (Duration, Duration)>,
+    /// What it sends on, by stream.
+    next: BTreeMap<(Stream, usize), u64>,
+    counter: u64,
+    expected: BTreeMap<Stream, VecDeque<Expected>>,
+    /// The last counter that came directly from each other bird.
+    counters: BTreeMap<usize, u64>,
+    /// The topics that it has missed something of.
+    missed: BTreeSet<String>,
+    /// By topic, the last that each other published.
+    last_of_topic: BTreeMap<String, BTreeMap<Stream, u64>>,
+}
+
+/// Everything that is known about a run.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) clock: Option<Clock>,
+    pub(crate) config: Config,
+    pub(crate) birds: Vec<Bird>,
+    outside: Bird,
+    /// What was published lately, by topic, and on which worker.
+    recent: BTreeMap<String, VecDeque<(Stream, u64, usize)>>,
+    pub(crate) counts: Counts,
+    failure: Option<String>,
+}
+
+/// What the run has counted itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) opened: u64,
+    pub(crate) closed: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) publishes: u64,
+    pub(crate) lost_direct: u64,
+}
+
+/// A message with its way, as it stands in a text: `d.3 17 20 40 ...` or `t.3.news 17 20 40 ...`.
+pub(crate) struct Note {
+    pub(crate) stream: Stream,
+    pub(crate) sequence: u64,
+    pub(crate) counter: u64,
+    len: usize,
+    filler: String,
+}
+
+impl Note {
+    fn text(stream: &Stream, sequence: u64, counter: u64, len: usize) -> String {
+        let way = match stream {
+            Stream::Direct { from } => format!("d.{from}"),
+            Stream::Topic { from, topic } => format!("t.{from}.{topic}"),
+        };
+        let filler = filler(sequence, len);
+        format!("{way} {sequence} {counter} {len} {filler}")
+    }
+
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(5, ' ');
+        let mut way = parts.next()?.splitn(3, '.');
+        let (kind, from) = (way.next()?, way.next()?.parse().ok()?);
+        let stream = match (kind, way.next()) {
+            ("d", None) => Stream::Direct { from },
+            ("t", Some(topic)) => Stream::Topic { from, topic: topic.to_owned() },
+            _ => return None,
+        };
+        let mut number = || parts.next()?.parse::<u64>().ok();
+        let (sequence, counter, len) = (number()?, number()?, number()? as usize);
+        Some(Self { stream, sequence, counter, len, filler: parts.next()?.to_owned() })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.filler == filler(self.sequence, self.len)
+    }
+}
+
+fn filler(sequence: u64, len: usize) -> String {
+    let letters = (0..26).map(|at| char::from(b'a' + ((sequence + at) % 26) as u8));
+    letters.collect::<String>().repeat(len / 26 + 1)[..len].to_owned()
+}
+
+/// What becomes of publishes that a slow bird has no room for.
+pub(crate) fn overflow_of(topic: &str) -> Overflow {
+    match topic {
+        "latest" => Overflow::KeepLatest,
+        "close" => Overflow::Close,
+        _ => Overflow::Drop,
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.as_ref().map_or(Duration::ZERO, Clock::elapsed)
+    }
+
+    /// Something is wrong. The first thing is what is told.
+    pub(crate) fn fail(&mut self, what: String) {
+        if self.failure.is_none() {
+            self.failure = Some(format!("{what} (at {:?})", self.now()));
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+
+    pub(crate) fn bird(&mut self, number: usize) -> &mut Bird {
+        if number == OUTSIDE { &mut self.outside } else { &mut self.birds[number] }
+    }
+
+    fn is_there(&self, number: usize) -> bool {
+        let bird = &self.birds[number];
+        bird.opened.is_some() && bird.closed.is_empty() && bird.local_close.is_none()
+    }
+
+    /// A message directly to a bird: its text, and what to tell [`Ledger::sent`].
+    pub(crate) fn direct(&mut self, from: usize, to: usize, len: usize) -> (String, u64) {
+        let bird = self.bird(from);
+        let stream = Stream::Direct { from };
+        let sequence = bird.next.entry((stream.clone(), to)).or_default();
+        let number = *sequence;
+        *sequence += 1;
+        bird.counter += 1;
+        let counter = bird.counter;
+        (Note::text(&stream, number, counter, len), number)
+    }
+
+    pub(crate) fn sent(&mut self, from: usize, to: usize, sequence: u64, status: SendStatus) {
+        if matches!(status, SendStatus::Queued | SendStatus::Backlogged) {
+            let is_near = from != OUTSIDE
+                && self.birds[from].worker == self.birds[to].worker
+                && self.birds[to].outside_close.is_none();
+            // What goes by mail may find its bird gone, or with no room.
+            let expected = Expected { sequence, is_required: is_near };
+            let stream = Stream::Direct { from };
+            self.birds[to].expected.entry(stream).or_default().push_back(expected);
+        }
+    }
+
+    /// A message to a topic: its text, and what to tell [`Ledger::published`].
+    pub(crate) fn publish(&mut self, from: usize, topic: &str, len: usize) -> (String, u64) {
+        let bird = self.bird(from);
+        let stream = Stream::Topic { from, topic: topic.to_owned() };
+        let sequence = bird.next.entry((stream.clone(), 0)).or_default();
+        let number = *sequence;
+        *sequence += 1;
+        bird.counter += 1;
+        let counter = bird.counter;
+        (Note::text(&stream, number, counter, len), number)
+    }
+
+    pub(crate) fn published(
+        &mut self,
+        from: usize,
+        topic: &str,
+        sequence: u64,
+        status: SendStatus,
+        to_others: bool,
+    ) {
+        self.counts.publishes += u64::from(from != OUTSIDE);
+        if status != SendStatus::Queued {
+            return;
+        }
+        let stream = Stream::Topic { from, topic: topic.to_owned() };
+        let worker = if from == OUTSIDE { OUTSIDE } else { self.birds[from].worker };
+        for number in 0..self.birds.len() {
+            let is_except = to_others && number == from;
+            let is_there = self.is_there(number);
+            let bird = &mut self.birds[number];
+            if is_there && bird.topics.contains(topic) && !is_except {
+                let is_required = bird.outside_close.is_none();
+                let expected = Expected { sequence, is_required };
+                bird.expected.entry(stream.clone()).or_default().push_back(expected);
+                let last = bird.last_of_topic.entry(topic.to_owned()).or_default();
+                last.insert(stream.clone(), sequence);
+            }
+        }
+        let recent = self.recent.entry(topic.to_owned()).or_default();
+        recent.push_back((stream, sequence, worker));
+        if recent.len() > IN_FLIGHT_MAX {
+            recent.pop_front();
+        }
+    }
+
+    pub(crate) fn subscribed(&mut self, number: usize, topic: &str) {
+        let recent = self.recent.get(topic).cloned().unwrap_or_default();
+        let bird = &mut self.birds[number];
+        bird.topics.insert(topic.to_owned());
+        bird.last_of_topic.remove(topic);
+        // What other workers have published before may arrive, or may have passed.
+        for (stream, sequence, worker) in recent {
+            let expected = bird.expected.entry(stream).or_default();
+            let is_known = expected.back().is_some_and(|last| last.sequence >= sequence);
+            if worker != bird.worker && !is_known {
+                expected.push_back(Expected { sequence, is_required: false });
+            }
+        }
+    }
+
+    pub(crate) fn unsubscribed(&mut self, number: usize, topic: &str) {
+        let is_far: Vec<bool> =
+            self.birds.iter().map(|bird| bird.worker != self.birds[number].worker).collect();
+        let bird = &mut self.birds[number];
+        bird.topics.remove(topic);
+        bird.last_of_topic.remove(topic);
+        for (stream, expected) in &mut bird.expected {
+            let Stream::Topic { from, topic: of } = stream else { continue };
+            let is_owed = overflow_of(topic) == Overflow::KeepLatest;
+            if of == topic && (is_owed || is_far.get(*from).copied().unwrap_or(true)) {
+                expected.iter_mut().for_each(|one| one.is_required = false);
+            }
+        }
+    }
+
+    /// A bird's client got a message of the server.
+    pub(crate) fn arrived(&mut self, number: usize, text: &str) {
+        let Some(note) = Note::read(text) else {
+            return self.fail(format!("client {number} got what nobody sent: {text:.40}"));
+        };
+        if !note.is_whole() {
+            return self.fail(format!("client {number} got a broken message: {text:.40}"));
+        }
+        let Note { stream, sequence, counter, .. } = note;
+        let bird = &mut self.birds[number];
+        let expected = bird.expected.entry(stream.clone()).or_default();
+        let mut missing = 0;
+        loop {
+            match expected.pop_front() {
+                Some(one) if one.sequence == sequence => break,
+                Some(one) if one.sequence < sequence => missing += u64::from(one.is_required),
+                other => {
+                    return self.fail(format!(
+                        "client {number} got {stream:?} {sequence} twice, out of order or unasked: \
+                         next is {other:?}"
+                    ));
+                }
+            }
+        }
+        self.miss(number, &stream, missing);
+        self.check_order(number, &stream, counter);
+    }
+
+    /// What one sends directly comes behind what it published before.
+    fn check_order(&mut self, number: usize, stream: &Stream, counter: u64) {
+        let bird = &mut self.birds[number];
+        match stream {
+            Stream::Direct { from } => {
+                bird.counters.insert(*from, counter);
+            }
+            Stream::Topic { from, topic } if overflow_of(topic) != Overflow::KeepLatest => {
+                if bird.counters.get(from).is_some_and(|direct| *direct > counter) {
+                    self.fail(format!("client {number} got {stream:?} behind what came later"));
+                }
+            }
+            Stream::Topic { .. } => {}
+        }
+    }
+
+    fn miss(&mut self, number: usize, stream: &Stream, missing: u64) {
+        if missing == 0 {
+            return;
+        }
+        match stream {
+            Stream::Direct { from } => {
+                self.fail(format!("client {number} missed {missing} messages from {from}"));
+            }
+            Stream::Topic { topic, .. } => {
+                let overflow = overflow_of(topic);
+                if overflow == Overflow::Close {
+                    self.fail(format!("client {number} sees a gap of {missing} in {stream:?}"));
+                } else if overflow == Overflow::Drop {
+                    self.birds[number].missed.insert(topic.clone());
+                }
+            }
+        }
+    }
+
+    /// A client that has stayed to the end has to have all there is for it.
+    pub(crate) fn check_complete(&mut self, number: usize) {
+        let bird = &mut self.birds[number];
+        let latest = bird.last_of_topic.clone();
+        let rest: Vec<_> = bird
+            .expected
+            .iter()
+            .map(|(stream, rest)| {
+                (stream.clone(), rest.iter().filter(|one| one.is_required).count() as u64)
+            })
+            .collect();
+        for (stream, missing) in rest {
+            self.miss(number, &stream, missing);
+        }
+        for (topic, last) in latest {
+            let bird = &self.birds[number];
+            // Which of them is the last of all depends on the ways they took.
+            let has_arrived = |(stream, sequence): (&Stream, &u64)| {
+                let rest = bird.expected.get(stream);
+                !rest.is_some_and(|rest| rest.iter().any(|one| one.sequence == *sequence))
+            };
+            if overflow_of(&topic) == Overflow::KeepLatest && !last.iter().any(has_arrived) {
+                self.fail(format!("client {number} missed the latest of {topic}"));
+            }
+        }
+    }
+
+    /// How many subscribers have missed something, once for each topic.
+    pub(crate) fn missed(&self) -> u64 {
+        self.birds.iter().map(|bird| bird.missed.len() as u64).sum()
+    }
+}

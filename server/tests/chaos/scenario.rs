@@ -1,0 +1,531 @@
+//! A run: clients that come, talk, misbehave and go, and what has to be true of it.
+
+use super::{
+    handler::Told,
+    ledger::{Ledger, OUTSIDE, overflow_of},
+};
+use quelea::{
+    Cause, CloseCode, Config, Overflow,
+    sim::{ClientEvent, ClientId, ClientOptions, Fault, Plan, Residue, Simulation},
+};
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+const TOPICS: &[&str] = &["news", "latest", "close", "all.x"];
+/// How late something may be on a machine that never stands still: a tick of the wheel, and of the
+/// worker.
+const SLACK: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A client, and what was done with it.
+struct Guest {
+    id: ClientId,
+    is_raw: bool,
+    sent: u64,
+    opened: Option<Duration>,
+    refused: bool,
+    is_over: bool,
+    close_seen: Option<CloseCode>,
+    has_closed: bool,
+    has_finished: bool,
+    was_reset: bool,
+    has_vanished: bool,
+    has_stalled: bool,
+    has_broken_rules: bool,
+    has_flooded: bool,
+}
+
+pub(crate) struct Run {
+    sim: Simulation<Told>,
+    ledger: Rc<RefCell<Ledger>>,
+    random: fastrand::Rng,
+    plan: Plan,
+    config: Config,
+    guests: Vec<Guest>,
+    has_stopped: bool,
+}
+
+/// Runs a plan; the digest of all that happened, or what went wrong.
+pub(crate) fn run(plan: &Plan) -> Result<u64, String> {
+    let mut run = Run::new(plan)?;
+    for _ in 0..plan.steps {
+        run.step();
+        run.check_step()?;
+    }
+    run.settle()?;
+    run.end()?;
+    Ok(run.sim.digest())
+}
+
+impl Run {
+    fn new(plan: &Plan) -> Result<Self, String> {
+        let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
+        let config = config(&mut random, plan.workers);
+        let ledger = Ledger::new(config.clone());
+        let ledger = Rc::new(RefCell::new(ledger));
+        let make = |worker: quelea::Worker| Told { ledger: ledger.clone(), worker: worker.index() };
+        let mut sim =
+            Simulation::new(plan.seed, config.clone(), make).map_err(|e| e.to_string())?;
+        sim.set_faults(plan.faults);
+        ledger.borrow_mut().clock = Some(sim.clock());
+        Ok(Self {
+            sim,
+            ledger,
+            random,
+            plan: *plan,
+            config,
+            guests: Vec::new(),
+            has_stopped: false,
+        })
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.random.usize(0..end)
+    }
+
+    /// A length: mostly short, sometimes as long as may be.
+    fn len(&mut self) -> usize {
+        let most = match self.below(8) {
+            0 => self.config.message_bytes_max.min(self.config.outbox_bytes_max) / 2,
+            1 => 10_000.min(self.config.message_bytes_max / 2),
+            _ => 100,
+        };
+        self.below(most.max(1))
+    }
+
+    fn step(&mut self) {
+        let time = match self.below(20) {
+            0 => Duration::from_millis(self.below(3000) as u64),
+            1..8 => Duration::from_millis(self.below(50) as u64),
+            8..14 => Duration::from_micros(self.below(500) as u64),
+            _ => Duration::ZERO,
+        };
+        self.sim.run_for(time);
+        if self.guests.len() < 3 || (self.guests.len() < 10 && self.below(8) == 0) {
+            return self.connect();
+        }
+        let at = self.below(self.guests.len());
+        let topic = TOPICS[self.below(TOPICS.len())];
+        match self.below(100) {
+            0..20 => self.burst(at, "say"),
+            20..30 => {
+                let to = self.below(self.guests.len());
+                let len = self.len();
+                self.command(at, &format!("tell {to} {len}"));
+            }
+            30..42 => self.subscribe(at, topic),
+            42..45 => self.command(at, &format!("unsub {topic}")),
+            45..62 => self.burst(at, &format!("pub {topic}")),
+            62..66 => self.burst(at, &format!("others {topic}")),
+            66..70 => {
+                let (key, after) = (self.below(4), self.below(3000));
+                self.command(at, &format!("timer {key} {after}"));
+            }
+            70..72 => {
+                let after = self.below(2000);
+                self.command(at, &format!("pause {after}"));
+            }
+            72..74 => self.command(at, "close"),
+            74..77 => self.act_from_outside(at, topic),
+            77..80 => {
+                let payload = vec![7; self.below(126)];
+                self.sim.ping(self.guests[at].id, &payload);
+            }
+            80..83 => self.break_rules(at),
+            83..85 => self.flood(at),
+            85..97 => self.misbehave(at),
+            97 if self.plan.faults.has(Fault::Pauses) => {
+                let pause = Duration::from_millis(self.below(4000) as u64);
+                let worker = self.below(self.plan.workers);
+                self.sim.pause_worker(worker, pause);
+            }
+            98 if self.plan.faults.has(Fault::ClockJumps) => {
+                let jump = Duration::from_secs(self.below(3600) as u64);
+                self.sim.jump(jump);
+            }
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self) {
+        let number = self.guests.len();
+        let is_raw = self.below(10) == 0;
+        let options =
+            ClientOptions { target: format!("/?{number}"), is_raw, ..ClientOptions::default() };
+        let Ok(id) = self.sim.connect_with(options) else { return };
+        if is_raw {
+            let heads: [&[u8]; 6] = [
+                b"",
+                b"GET / HTTP/1.1\r\nHo",
+                b"GET /page HTTP/1.1\r\nHost: a\r\n\r\nGET /more HTTP/1.1\r\nHost: a\r\n\r\n",
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+                b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            ];
+            let head = heads[self.below(heads.len())];
+            self.sim.write(id, head);
+        }
+        self.ledger.borrow_mut().birds.push(super::ledger::Bird::default());
+        self.guests.push(Guest {
+            id,
+            is_raw,
+            sent: 0,
+            opened: None,
+            refused: false,
+            is_over: false,
+            close_seen: None,
+            has_closed: false,
+            has_finished: false,
+            was_reset: false,
+            has_vanished: false,
+            has_stalled: false,
+            has_broken_rules: false,
+            has_flooded: false,
+        });
+    }
+
+    /// Tells the handler something, if the client is in a state to.
+    fn command(&mut self, at: usize, words: &str) {
+        let pieces = if self.below(6) == 0 { 1 + self.below(5) } else { 1 };
+        let guest = &mut self.guests[at];
+        if guest.is_raw || guest.has_broken_rules || guest.has_flooded {
+            return;
+        }
+        let text = format!("{} {words}", guest.sent);
+        if self.sim.send_in_fragments(guest.id, &text, pieces) {
+            guest.sent += 1;
+        }
+    }
+
+    fn burst(&mut self, at: usize, words: &str) {
+        let count = match self.below(10) {
+            0 => 30,
+            1..4 => 5,
+            _ => 1,
+        };
+        for _ in 0..count {
+            let len = self.len();
+            self.command(at, &format!("{words} {len}"));
+        }
+    }
+
+    fn subscribe(&mut self, at: usize, topic: &str) {
+        match topic.strip_prefix("all.") {
+            Some(rest) => self.command(at, &format!("match {rest}")),
+            None => self.command(at, &format!("sub {topic}")),
+        }
+    }
+
+    fn act_from_outside(&mut self, at: usize, topic: &str) {
+        let len = self.len();
+        let what = self.below(3);
+        let mut ledger = self.ledger.borrow_mut();
+        let ledger = &mut *ledger;
+        let handle = self.sim.handle();
+        match (what, ledger.birds[at].id) {
+            (0, Some(id)) => {
+                let (text, number) = ledger.direct(OUTSIDE, at, len);
+                let status = handle.send(id, &text);
+                ledger.sent(OUTSIDE, at, number, status);
+            }
+            (1, Some(id)) if len < 20 => {
+                handle.close(id, CloseCode::NORMAL, "from outside");
+                let now = ledger.now();
+                ledger.birds[at].outside_close.get_or_insert(now);
+            }
+            _ => {
+                let (text, number) = ledger.publish(OUTSIDE, topic, len);
+                let status = handle.publish(topic, &text);
+                ledger.published(OUTSIDE, topic, number, status, false);
+            }
+        }
+    }
+
+    /// Sends what RFC 6455 or a limit forbids.
+    fn break_rules(&mut self, at: usize) {
+        let too_big = (self.config.message_bytes_max as u64 + 1).to_be_bytes();
+        let oversized = [&[0x82, 0xff][..], &too_big, &[1, 2, 3, 4]].concat();
+        let wrongs: [&[u8]; 9] = [
+            b"\x81\x02hi",
+            b"\x83\x80\x01\x02\x03\x04",
+            b"\xc1\x80\x01\x02\x03\x04",
+            b"\x80\x80\x01\x02\x03\x04",
+            b"\x09\x80\x01\x02\x03\x04",
+            b"\x89\xfe\x00\x7e\x01\x02\x03\x04",
+            b"\x81\x81\x00\x00\x00\x00\xff",
+            b"\x88\x81\x01\x02\x03\x04\x00",
+            &oversized,
+        ];
+        let wrong = wrongs[self.below(wrongs.len())];
+        let guest = &mut self.guests[at];
+        if !guest.is_raw && self.sim.is_open(guest.id) {
+            guest.has_broken_rules = true;
+            self.sim.write(guest.id, wrong);
+        }
+    }
+
+    /// Sends more in a second than is allowed, if anything is.
+    fn flood(&mut self, at: usize) {
+        if let Some(rate) = self.config.messages_per_second_max
+            && self.sim.is_open(self.guests[at].id)
+        {
+            self.guests[at].has_flooded = true;
+            for _ in 0..2 * rate {
+                self.sim.ping(self.guests[at].id, b"");
+            }
+        }
+    }
+
+    fn misbehave(&mut self, at: usize) {
+        let what = self.below(10);
+        let guest = &mut self.guests[at];
+        match what {
+            0 if self.sim.close(guest.id, CloseCode::NORMAL, "bye") => guest.has_closed = true,
+            1 => {
+                guest.has_finished = true;
+                self.sim.finish(guest.id);
+            }
+            2 if self.plan.faults.has(Fault::Resets) => {
+                guest.was_reset = true;
+                self.sim.reset(guest.id);
+            }
+            3 if self.plan.faults.has(Fault::HalfOpen) => {
+                guest.has_vanished = true;
+                self.sim.vanish(guest.id);
+            }
+            4..7 if self.plan.faults.has(Fault::Stalls) => {
+                guest.has_stalled = true;
+                self.sim.stall(guest.id);
+            }
+            7.. => self.sim.resume(guest.id),
+            _ => {}
+        }
+    }
+
+    /// Takes what the clients have seen, and looks whether it can be true.
+    fn look(&mut self) {
+        let mut ledger = self.ledger.borrow_mut();
+        for (number, guest) in self.guests.iter_mut().enumerate() {
+            for (at, event) in self.sim.take_events(guest.id) {
+                match event {
+                    ClientEvent::Text(text) => ledger.arrived(number, &text),
+                    ClientEvent::Open { .. } => guest.opened = Some(at),
+                    ClientEvent::Refused(_) => guest.refused = true,
+                    ClientEvent::Close { code, .. } => guest.close_seen = Some(code),
+                    ClientEvent::Violation(violation) => {
+                        ledger.fail(format!("the server broke a rule for {number}: {violation}"));
+                    }
+                    ClientEvent::Binary(_) => ledger.fail("nobody sends binary".into()),
+                    ClientEvent::Ended | ClientEvent::Reset => guest.is_over = true,
+                    ClientEvent::Fault(Fault::Resets) => guest.was_reset = true,
+                    ClientEvent::Fault(Fault::HalfOpen) => guest.has_vanished = true,
+                    ClientEvent::Fault(Fault::Stalls) => guest.has_stalled = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn check_step(&mut self) -> Result<(), String> {
+        self.look();
+        let admitted = self.sim.residue().admitted;
+        let mut ledger = self.ledger.borrow_mut();
+        if admitted > self.config.connections_max {
+            ledger.fail(format!("{admitted} connections were let in"));
+        }
+        ledger.failure().map_or(Ok(()), Err)
+    }
+
+    /// The network heals, all clients read: what was accepted arrives, and what is dead is noticed.
+    fn settle(&mut self) -> Result<(), String> {
+        self.sim.set_faults(quelea::sim::Faults::NONE);
+        for worker in 0..self.plan.workers {
+            self.sim.set_out_of_descriptors(worker, false);
+        }
+        for at in 0..self.guests.len() {
+            self.sim.resume(self.guests[at].id);
+        }
+        let Config { ping_interval, pong_timeout, handshake_timeout, close_timeout, .. } =
+            self.config;
+        let silence =
+            ping_interval.map_or(Duration::ZERO, |interval| 2 * (interval + pong_timeout));
+        // What was under way, clocks that wait, and what the handler holds.
+        let wait = silence.max(handshake_timeout + close_timeout) + 30 * SECOND;
+        self.sim.run_for(wait);
+        self.check_step()?;
+        let mut ledger = self.ledger.borrow_mut();
+        for (number, guest) in self.guests.iter().enumerate() {
+            let is_alive = self.sim.is_open(guest.id);
+            let bird = &ledger.birds[number];
+            let (is_served, commands) =
+                (bird.opened.is_some() && bird.closed.is_empty(), bird.commands);
+            if guest.has_vanished && is_served && ping_interval.is_some() {
+                ledger.fail(format!("client {number} is gone, and nobody has noticed"));
+            } else if !guest.has_vanished && is_alive != is_served {
+                ledger.fail(format!("client {number}: alive {is_alive}, served {is_served}"));
+            }
+            let is_innocent = !guest.has_broken_rules && !guest.has_flooded;
+            if is_alive && is_served && is_innocent && !guest.has_finished {
+                if commands != guest.sent {
+                    let sent = guest.sent;
+                    ledger.fail(format!("client {number} sent {sent}, {commands} came"));
+                }
+                ledger.check_complete(number);
+            }
+            let has_asked = !guest.is_raw || guest.is_over || guest.has_vanished;
+            if !has_asked && !self.sim.is_over(guest.id) {
+                ledger.fail(format!("client {number} never asked, and is still there"));
+            }
+        }
+        let dropped = self.sim.handle().counts().dropped_publishes;
+        let missed = ledger.missed();
+        if missed > dropped {
+            ledger.fail(format!("{missed} subscribers missed something, {dropped} are counted"));
+        }
+        ledger.failure().map_or(Ok(()), Err)
+    }
+
+    /// All come to their end: the clients first, or the server.
+    fn end(&mut self) -> Result<(), String> {
+        let is_server_first = self.random.bool();
+        if is_server_first {
+            self.has_stopped = true;
+            self.sim.handle().stop();
+        } else {
+            for at in 0..self.guests.len() {
+                let guest = &mut self.guests[at];
+                if self.random.bool() && self.sim.close(guest.id, CloseCode::GOING_AWAY, "") {
+                    guest.has_closed = true;
+                } else {
+                    guest.was_reset = true;
+                    self.sim.reset(guest.id);
+                }
+            }
+        }
+        self.sim.run_for(self.config.close_timeout + 2 * SECOND);
+        self.check_step()?;
+        // A client that is gone without a word stays, if nobody asks after it.
+        let can_notice = self.config.ping_interval.is_some()
+            || !self.guests.iter().any(|guest| guest.has_vanished);
+        if !is_server_first && can_notice {
+            let residue = self.sim.residue();
+            if residue != Residue::default() {
+                return Err(format!("all are gone, and this is left: {residue:?}"));
+            }
+        }
+        self.has_stopped = true;
+        self.sim.handle().stop();
+        self.sim.run_for(self.config.close_timeout + 2 * SECOND);
+        if self.sim.running() > 0 {
+            return Err(format!("{} workers run on", self.sim.running()));
+        }
+        self.check_ends()
+    }
+
+    fn check_ends(&mut self) -> Result<(), String> {
+        let mut ledger = self.ledger.borrow_mut();
+        let counts = ledger.counts;
+        if counts.opened != counts.closed {
+            ledger.fail(format!("{} were opened, {} closed", counts.opened, counts.closed));
+        }
+        for (number, guest) in self.guests.iter().enumerate() {
+            let bird = &ledger.birds[number];
+            if bird.opened.is_none() {
+                continue;
+            }
+            let [(at, cause, code)] = bird.closed[..] else {
+                let text = format!("client {number} was closed {} times", bird.closed.len());
+                ledger.fail(text);
+                continue;
+            };
+            let asked = bird.local_close.or(bird.outside_close);
+            if !self.is_true(guest, asked, cause, code) {
+                ledger.fail(format!("client {number} ended by {cause:?}, which is not true"));
+            }
+            let stands_still =
+                self.plan.faults.has(Fault::Pauses) || self.plan.faults.has(Fault::ClockJumps);
+            let bird = &ledger.birds[number];
+            if let Some(asked) = bird.local_close
+                && !stands_still
+                && !bird.closed.is_empty()
+                && at > asked + self.config.close_timeout + SLACK + self.mail_time()
+            {
+                ledger.fail(format!("client {number} was asked to go {:?} ago", at - asked));
+            }
+        }
+        ledger.failure().map_or(Ok(()), Err)
+    }
+
+    /// How long what is asked from outside may be on its way.
+    fn mail_time(&self) -> Duration {
+        SECOND
+    }
+
+    /// Whether what has happened to a client can have been the cause of its end.
+    fn is_true(
+        &self,
+        guest: &Guest,
+        local_close: Option<Duration>,
+        cause: Cause,
+        code: CloseCode,
+    ) -> bool {
+        let config = &self.config;
+        let is_gone = guest.has_finished || guest.is_over || guest.close_seen.is_some();
+        match cause {
+            Cause::PeerClosed => guest.has_closed && code != CloseCode::ABNORMAL,
+            Cause::LocalClosed => local_close.is_some() && code != CloseCode::ABNORMAL,
+            Cause::Disconnected => is_gone,
+            Cause::Reset => guest.was_reset || is_gone,
+            Cause::TimedOut => {
+                let asked = local_close.is_some() || config.ping_interval.is_some();
+                asked
+                    && (guest.has_vanished
+                        || guest.has_stalled
+                        || self.plan.faults.has(Fault::Delays))
+                    || self.plan.faults.has(Fault::Pauses)
+                    || self.plan.faults.has(Fault::ClockJumps)
+                    || guest.has_finished
+            }
+            Cause::ProtocolError(_) => guest.has_broken_rules,
+            Cause::Limit(_) => guest.has_broken_rules && code == CloseCode::MESSAGE_TOO_BIG,
+            Cause::TooFast => config.messages_per_second_max.is_some(),
+            Cause::TooSlow => TOPICS.iter().any(|topic| overflow_of(topic) == Overflow::Close),
+            Cause::Idle => config.idle_timeout.is_some(),
+            Cause::Lifetime => config.lifetime_max.is_some(),
+            Cause::Shutdown => self.has_stopped,
+            _ => false,
+        }
+    }
+}
+
+/// A configuration in which limits bite now and then.
+fn config(random: &mut fastrand::Rng, workers: usize) -> Config {
+    let mut seconds =
+        |from: u64, to: u64| Duration::from_millis(random.u64(from * 1000..to * 1000));
+    let timeouts = Config {
+        handshake_timeout: seconds(1, 10),
+        close_timeout: seconds(1, 5),
+        pong_timeout: seconds(1, 10),
+        ..Config::default()
+    };
+    let ping_interval = Some(seconds(1, 20));
+    let idle_timeout = Some(seconds(20, 60));
+    let lifetime_max = Some(seconds(20, 90));
+    let message_bytes_max = [4 << 10, 64 << 10, 1 << 20][random.usize(0..3)];
+    Config {
+        workers: Some(workers),
+        message_bytes_max,
+        outbox_bytes_max: [64 << 10, 256 << 10, 4 << 20][random.usize(0..3)],
+        mailbox_bytes_max: message_bytes_max.max([32 << 10, 16 << 20][random.usize(0..2)]),
+        ping_interval: ping_interval.filter(|_| random.u32(0..5) > 0),
+        idle_timeout: idle_timeout.filter(|_| random.u32(0..5) == 0),
+        lifetime_max: lifetime_max.filter(|_| random.u32(0..5) == 0),
+        messages_per_second_max: Some(200).filter(|_| random.u32(0..5) == 0),
+        connections_max: if random.u32(0..6) == 0 { 5 } else { 1000 },
+        subscriptions_max: if random.u32(0..6) == 0 { 2 } else { 100 },
+        topic_overflow: vec![
+            ("latest".into(), overflow_of("latest")),
+            ("close".into(), overflow_of("close")),
+        ],
+        ..timeouts
+    }
+}
