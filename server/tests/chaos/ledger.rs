@@ -211,6 +211,10 @@ impl Ledger {
             let is_except = to_others && number == from;
             let is_there = self.is_there(number);
             let bird = &mut self.birds[number];
+            if is_except {
+                // What it has published itself is the latest, and it knows.
+                bird.last_of_topic.remove(topic);
+            }
             if is_there && bird.topics.contains(topic) && !is_except {
                 let is_required = bird.outside_close.is_none();
                 let expected = Expected { sequence, is_required };
