@@ -5,6 +5,7 @@ pub(crate) mod alarms;
 pub(crate) mod arena;
 pub(crate) mod heap;
 pub(crate) mod mailbox;
+pub(crate) mod mutant;
 pub(crate) mod outbox;
 pub(crate) mod patterns;
 pub(crate) mod rate;

@@ -38,6 +38,8 @@ mod client;
 mod explore;
 mod simulation;
 
+#[cfg(mutants)]
+pub use crate::parts::mutant::{Mutant, plant};
 pub use crate::{
     driver::sim::{Fault, Faults, UnknownFault},
     table::Residue,

@@ -16,6 +16,7 @@ use crate::{
     handle::Handle,
     handler::Handler,
     hub::Hub,
+    parts::mutant::{Mutant, is_planted},
     table::Residue,
     worker::{self, Member},
 };
@@ -135,6 +136,7 @@ impl<H: Handler> Simulation<H> {
     /// [`Error::Config`](crate::Error::Config) names the field that cannot work.
     pub fn new(seed: u64, config: Config, make_handler: impl Fn(app::Worker) -> H) -> Result<Self> {
         config.validate()?;
+        let config = with_planted(config);
         let count = config.workers.unwrap_or(1);
         let network = Rc::new(RefCell::new(Network::new(seed, Faults::NONE, count)));
         let drivers: Vec<_> = (0..count).map(|worker| Sim::new(network.clone(), worker)).collect();
@@ -605,6 +607,18 @@ impl<H: Handler> Simulation<H> {
         bytes.clear();
         self.scratch = bytes;
     }
+}
+
+/// A server that does not keep to its limits, if that bug is planted.
+fn with_planted(mut config: Config) -> Config {
+    if is_planted(Mutant::NoOutboxLimit) {
+        (config.high_water_bytes, config.outbox_bytes_max) = (Some(512 << 20), 1 << 30);
+    }
+    if is_planted(Mutant::DoubleMessages) {
+        config.message_bytes_max *= 2;
+        config.mailbox_bytes_max *= 2;
+    }
+    config
 }
 
 /// The address of a client that was given none.

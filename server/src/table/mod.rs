@@ -23,6 +23,7 @@ use crate::{
     parts::{
         alarms::Alarms,
         arena::Arena,
+        mutant::{Mutant, is_planted},
         rate::{Meter, Rates},
         slots::{SlotId, Slots},
         timer::{Tick, Wheel},
@@ -189,7 +190,9 @@ impl Table {
     /// Frees a slot; how far its connection came, `None` if there is no such slot.
     pub(crate) fn remove(&mut self, id: SlotId) -> Option<Reached> {
         let slot = self.slots.remove(id)?;
-        self.timers.disarm(id.index());
+        if !is_planted(Mutant::KeepTimer) {
+            self.timers.disarm(id.index());
+        }
         Some(match slot {
             Slot { is_admitted: false, .. } => Reached::Nothing,
             Slot { opened: false, .. } => Reached::Admission,

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::parts::{
     arena::{Arena, PieceId},
+    mutant::{Mutant, is_planted},
     outbox::Outbox,
     slots::SlotId,
 };
@@ -237,7 +238,9 @@ impl Table {
             slot.stage = Stage::Ending(ending);
             self.ending.push(id);
             self.arm_close(id);
-            self.unsubscribe_all(id);
+            if !is_planted(Mutant::KeepSubscriptions) {
+                self.unsubscribe_all(id);
+            }
             self.alarms.clear_all(id);
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     handler::{Cause, Closed, Handler},
     mail::{Batch, Mail, Outgoing},
     parts::{
+        mutant::{Mutant, shows},
         rate::{Meter, Rates},
         slots::SlotId,
     },
@@ -128,6 +129,7 @@ impl<H: Handler> Connections<H> {
         let address = self.addresses.get_mut(id.index()).and_then(Option::take);
         match self.table.remove(id) {
             Some(Reached::Nothing) => self.refused -= 1,
+            Some(_) if shows(Mutant::KeepAdmission) => {}
             Some(reached) => self.admission.leave(reached == Reached::Open, address),
             None => {}
         }
@@ -257,8 +259,10 @@ impl<H: Handler> Connections<H> {
         );
         self.open -= 1;
         self.table.end(id, ending);
-        let (handler, mut conn) = self.conn(id);
-        handler.on_close(&mut conn, &closed);
+        if !shows(Mutant::NoOnClose) {
+            let (handler, mut conn) = self.conn(id);
+            handler.on_close(&mut conn, &closed);
+        }
         self.states[id.index()] = H::State::default();
     }
 

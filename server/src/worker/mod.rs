@@ -16,7 +16,11 @@ use crate::{
     hub::Hub,
     listen::SocketFile,
     mail::Batch,
-    parts::{heap, slots::SlotId},
+    parts::{
+        heap,
+        mutant::{Mutant, is_planted},
+        slots::SlotId,
+    },
     table::{Closing, Ending, Stage},
 };
 use connections::Connections;
@@ -237,6 +241,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             && (std::mem::take(&mut self.has_more_mail) || inbox.is_filled())
         {
             inbox.take(&mut self.taken);
+            if is_planted(Mutant::ShuffleMail) {
+                self.taken.reverse();
+            }
             self.mail.extend(self.taken.drain(..));
         }
     }

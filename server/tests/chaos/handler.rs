@@ -2,7 +2,7 @@
 //!
 //! `NUMBER VERB WORDS... |FILLER`, each client counting its commands.
 
-use super::ledger::{Ledger, OUTSIDE};
+use super::ledger::{Ledger, OUTSIDE, SLACK};
 use quelea::{
     Accept, CloseCode, Closed, Conn, Handler, Message, Response, SubscribeStatus, Upgrade,
 };
@@ -133,6 +133,10 @@ impl Handler for Told {
         let Some((set, after)) = ledger.bird(client).timers.remove(&key) else {
             return ledger.fail(format!("client {client}'s timer {key} was not set"));
         };
+        let late = now.saturating_sub(set + after);
+        if ledger.is_punctual && late > SLACK {
+            ledger.fail(format!("client {client}'s timer {key} is late: {late:?}"));
+        }
         if now < set + after {
             ledger
                 .fail(format!("client {client}'s timer {key} came {:?} early", set + after - now));

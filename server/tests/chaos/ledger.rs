@@ -8,6 +8,9 @@ use std::{
 
 /// Who sends from outside the server.
 pub(crate) const OUTSIDE: usize = usize::MAX;
+/// How late something may be on a machine that never stands still: a tick of the wheel, and of the
+/// worker.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
 /// Publishes of others that may still be on their way when a bird subscribes.
 const IN_FLIGHT_MAX: usize = 400;
 
@@ -57,6 +60,8 @@ pub(crate) struct Bird {
 pub(crate) struct Ledger {
     pub(crate) clock: Option<Clock>,
     pub(crate) config: Config,
+    /// No worker and no clock stands still, so that deadlines are kept to the moment.
+    pub(crate) is_punctual: bool,
     pub(crate) birds: Vec<Bird>,
     outside: Bird,
     /// What was published lately, by topic, and on which worker.
@@ -129,8 +134,8 @@ pub(crate) fn overflow_of(topic: &str) -> Overflow {
 }
 
 impl Ledger {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config, ..Self::default() }
+    pub(crate) fn new(config: Config, is_punctual: bool) -> Self {
+        Self { config, is_punctual, ..Self::default() }
     }
 
     pub(crate) fn now(&self) -> Duration {

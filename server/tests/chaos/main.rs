@@ -2,6 +2,8 @@
 
 mod handler;
 mod ledger;
+#[cfg(mutants)]
+mod mutants;
 mod scenario;
 
 use quelea::sim::{Faults, Plan, explore};
@@ -26,16 +28,20 @@ fn plan_of(plan: &Plan) -> Plan {
     Plan { faults, ..*plan }
 }
 
+/// Runs a plan, and now and then runs it again; `prepare` is called before each.
+fn check_plan(plan: &Plan, prepare: impl Fn()) -> Result<(), String> {
+    let plan = plan_of(plan);
+    prepare();
+    let digest = scenario::run(&plan)?;
+    prepare();
+    if plan.seed.is_multiple_of(16) && scenario::run(&plan) != Ok(digest) {
+        return Err("the same seed gave another run".into());
+    }
+    Ok(())
+}
+
 fn check(plan: Plan) {
-    let result = explore(0..seeds(), plan, |plan| {
-        let plan = plan_of(plan);
-        let digest = scenario::run(&plan)?;
-        if plan.seed % 16 == 0 && scenario::run(&plan) != Ok(digest) {
-            return Err("the same seed gave another run".into());
-        }
-        Ok(())
-    });
-    if let Err(failure) = result {
+    if let Err(failure) = explore(0..seeds(), plan, |plan| check_plan(plan, || {})) {
         panic!("{failure}\nand run: cargo test -p quelea --features sim --test chaos");
     }
 }

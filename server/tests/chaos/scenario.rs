@@ -2,7 +2,7 @@
 
 use super::{
     handler::Told,
-    ledger::{Ledger, OUTSIDE, overflow_of},
+    ledger::{Bird, Ledger, OUTSIDE, SLACK, overflow_of},
 };
 use quelea::{
     Cause, CloseCode, Config, Overflow,
@@ -11,9 +11,6 @@ use quelea::{
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 const TOPICS: &[&str] = &["news", "latest", "close", "all.x"];
-/// How late something may be on a machine that never stands still: a tick of the wheel, and of the
-/// worker.
-const SLACK: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A client, and what was done with it.
@@ -60,7 +57,8 @@ impl Run {
     fn new(plan: &Plan) -> Result<Self, String> {
         let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
         let config = config(&mut random, plan.workers);
-        let ledger = Ledger::new(config.clone());
+        let stands_still = plan.faults.has(Fault::Pauses) || plan.faults.has(Fault::ClockJumps);
+        let ledger = Ledger::new(config.clone(), !stands_still);
         let ledger = Rc::new(RefCell::new(ledger));
         let make = |worker: quelea::Worker| Told { ledger: ledger.clone(), worker: worker.index() };
         let mut sim =
@@ -164,7 +162,7 @@ impl Run {
             let head = heads[self.below(heads.len())];
             self.sim.write(id, head);
         }
-        self.ledger.borrow_mut().birds.push(super::ledger::Bird::default());
+        self.ledger.borrow_mut().birds.push(Bird::default());
         self.guests.push(Guest {
             id,
             is_raw,
@@ -256,10 +254,16 @@ impl Run {
             &oversized,
         ];
         let wrong = wrongs[self.below(wrongs.len())];
+        let is_long = self.below(4) == 0;
         let guest = &mut self.guests[at];
         if !guest.is_raw && self.sim.is_open(guest.id) {
             guest.has_broken_rules = true;
-            self.sim.write(guest.id, wrong);
+            if is_long {
+                let text = "a".repeat(self.config.message_bytes_max + 1);
+                self.sim.send(guest.id, &text);
+            } else {
+                self.sim.write(guest.id, wrong);
+            }
         }
     }
 
@@ -401,12 +405,22 @@ impl Run {
                 }
             }
         }
-        self.sim.run_for(self.config.close_timeout + 2 * SECOND);
+        // Until all are gone, and no longer: what is left then is not to go by itself later.
+        let end = self.sim.elapsed() + self.config.close_timeout + 2 * SECOND;
+        while self.sim.residue().connections > 0 && self.sim.elapsed() < end {
+            self.sim.run_for(Duration::from_millis(20));
+        }
         self.check_step()?;
         // A client that is gone without a word stays, if nobody asks after it.
         let can_notice = self.config.ping_interval.is_some()
             || !self.guests.iter().any(|guest| guest.has_vanished);
         if !is_server_first && can_notice {
+            let mut ledger = self.ledger.borrow_mut();
+            let is_here = |bird: &Bird| bird.opened.is_some() && bird.closed.is_empty();
+            if let Some(late) = ledger.birds.iter().position(is_here) {
+                ledger.fail(format!("client {late} is late to go"));
+            }
+            ledger.failure().map_or(Ok(()), Err)?;
             let residue = self.sim.residue();
             if residue != Residue::default() {
                 return Err(format!("all are gone, and this is left: {residue:?}"));
@@ -441,23 +455,22 @@ impl Run {
             if !self.is_true(guest, asked, cause, code) {
                 ledger.fail(format!("client {number} ended by {cause:?}, which is not true"));
             }
-            let stands_still =
-                self.plan.faults.has(Fault::Pauses) || self.plan.faults.has(Fault::ClockJumps);
             let bird = &ledger.birds[number];
             if let Some(asked) = bird.local_close
-                && !stands_still
-                && !bird.closed.is_empty()
-                && at > asked + self.config.close_timeout + SLACK + self.mail_time()
+                && ledger.is_punctual
+                && at > asked + self.config.close_timeout + SLACK
             {
-                ledger.fail(format!("client {number} was asked to go {:?} ago", at - asked));
+                ledger.fail(format!("client {number} is late to go: {:?}", at - asked));
+            }
+            let bird = &ledger.birds[number];
+            if let (Some(lifetime), Some(opened)) = (self.config.lifetime_max, bird.opened)
+                && ledger.is_punctual
+                && at > opened + lifetime + self.config.close_timeout + SLACK
+            {
+                ledger.fail(format!("client {number} is late to go: it lived {:?}", at - opened));
             }
         }
         ledger.failure().map_or(Ok(()), Err)
-    }
-
-    /// How long what is asked from outside may be on its way.
-    fn mail_time(&self) -> Duration {
-        SECOND
     }
 
     /// Whether what has happened to a client can have been the cause of its end.

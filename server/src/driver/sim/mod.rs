@@ -13,7 +13,10 @@ pub use faults::{Fault, Faults, UnknownFault};
 pub(crate) use network::{Event, Network, Owner, Sleep, WireId};
 
 use super::{Completion, Driver, ListenerId, Wake};
-use crate::parts::slots::{SLOTS_RESERVED, SlotId};
+use crate::parts::{
+    mutant::{Mutant, is_planted, shows},
+    slots::{SLOTS_RESERVED, SlotId},
+};
 use network::{News, Receive};
 use std::{
     cell::RefCell,
@@ -124,8 +127,17 @@ impl Sim {
         } else {
             network.wire_at(connection.wire)
         };
+        // A message: what else is lost is noticed by the protocol.
+        if bytes.first() == Some(&0x81) && shows(Mutant::LoseSend) {
+            return;
+        }
         let sent = match wire.map(|wire| network.send_to_client(wire, bytes)) {
-            Some(Ok(sent)) if sent == bytes.len() => return,
+            Some(Ok(sent)) if sent == bytes.len() => {
+                if let Some(wire) = wire.filter(|_| shows(Mutant::SendTwice)) {
+                    let _ = network.send_to_client(wire, bytes);
+                }
+                return;
+            }
             Some(Ok(sent)) => sent,
             // It is told already that nothing more comes: what is left goes nowhere.
             _ if connection.is_ended => return,
@@ -167,6 +179,7 @@ impl Sim {
                 News::Room(id) => {
                     if let Some(connection) = self.connection(id)
                         && std::mem::take(&mut connection.is_blocked)
+                        && !shows(Mutant::ForgetWritable)
                     {
                         self.ready.push_back(Ready::Writable(id));
                     }
@@ -200,6 +213,10 @@ impl Sim {
         }
         let received = network.receive(wire, &mut self.buffer);
         match &received {
+            Receive::Ended(Some(_)) if is_planted(Mutant::ResetAsFin) => {
+                connection.is_ended = true;
+                return Receive::Ended(None);
+            }
             Receive::Ended(_) => connection.is_ended = true,
             Receive::Bytes(_) if network.is_readable(wire) => self.queue_receive(id),
             Receive::Bytes(_) | Receive::Nothing if network.is_parked(wire) => {
@@ -287,7 +304,9 @@ impl Driver for Sim {
         let wire = self.wire(id);
         if let Some(connection) = self.connection(id) {
             *connection = Connection::default();
-            self.ready.push_back(Ready::Closed(id));
+            if !shows(Mutant::KeepSlot) {
+                self.ready.push_back(Ready::Closed(id));
+            }
             if let Some(wire) = wire {
                 self.network.borrow_mut().close_by_server(wire);
             }
@@ -306,6 +325,10 @@ impl Driver for Sim {
         }
         self.take_news();
         let until = until.into_iter().chain(self.accept_at).min();
+        let until = match is_planted(Mutant::Oversleep) {
+            true => until.map(|until| until + Duration::from_secs(60)),
+            false => until,
+        };
         let is_awake = has_sent || !self.ready.is_empty() || until.is_some_and(|at| at <= self.now);
         let sleep = if is_awake { Sleep::Awake } else { Sleep::Until(until) };
         self.network.borrow_mut().set_sleep(self.worker, sleep);

@@ -4,7 +4,14 @@ use super::{
     faults::{Fault, Faults},
     pipe::{End, Pipe},
 };
-use crate::{address::PeerAddress, driver::Wake, parts::slots::SlotId, parts::slots::Slots};
+use crate::{
+    address::PeerAddress,
+    driver::Wake,
+    parts::{
+        mutant::{Mutant, is_planted},
+        slots::{SlotId, Slots},
+    },
+};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque, hash_map::DefaultHasher},
@@ -317,7 +324,10 @@ impl Network {
     }
 
     fn latency(&mut self) -> Duration {
-        let nanoseconds = self.random.u64(LATENCY);
+        let nanoseconds = match is_planted(Mutant::Unseeded) {
+            true => fastrand::u64(LATENCY),
+            false => self.random.u64(LATENCY),
+        };
         let nanoseconds = match self.happens(Fault::Delays, 8) {
             true => nanoseconds << self.random.u32(0..14),
             false => nanoseconds,
