@@ -127,8 +127,10 @@ impl Handler for Told {
         let Some(client) = conn.state.client else { return };
         self.check_alive(ledger, conn, client);
         if key == RESUME {
+            ledger.saw("resume");
             return conn.resume();
         }
+        ledger.saw("timer");
         let now = ledger.now();
         let Some((set, after)) = ledger.bird(client).timers.remove(&key) else {
             return ledger.fail(format!("client {client}'s timer {key} was not set"));
@@ -145,6 +147,7 @@ impl Handler for Told {
 
     fn on_drain(&mut self, conn: &mut Connection<'_>) {
         let mut ledger = self.ledger.borrow_mut();
+        ledger.saw("drain");
         if let Some(client) = conn.state.client {
             self.check_alive(&mut ledger, conn, client);
         }
@@ -152,6 +155,7 @@ impl Handler for Told {
 
     fn on_round_trip(&mut self, conn: &mut Connection<'_>, _round_trip: Duration) {
         let mut ledger = self.ledger.borrow_mut();
+        ledger.saw("round trip");
         if let Some(client) = conn.state.client {
             self.check_alive(&mut ledger, conn, client);
         }
@@ -160,6 +164,8 @@ impl Handler for Told {
     fn on_close(&mut self, conn: &mut Connection<'_>, closed: &Closed<'_>) {
         let mut ledger = self.ledger.borrow_mut();
         ledger.counts.closed += 1;
+        let cause = format!("{:?}", closed.cause);
+        ledger.saw(cause.split('(').next().unwrap_or_default());
         let now = ledger.now();
         if let Some(client) = conn.state.client {
             self.check_alive(&mut ledger, conn, client);

@@ -67,6 +67,8 @@ pub(crate) struct Ledger {
     /// What was published lately, by topic, and on which worker.
     recent: BTreeMap<String, VecDeque<(Stream, u64, usize)>>,
     pub(crate) counts: Counts,
+    /// What kinds of things have happened.
+    pub(crate) seen: BTreeSet<String>,
     failure: Option<String>,
 }
 
@@ -142,6 +144,11 @@ impl Ledger {
         self.clock.as_ref().map_or(Duration::ZERO, Clock::elapsed)
     }
 
+    /// Notes that something of a kind has happened.
+    pub(crate) fn saw(&mut self, kind: impl Into<String>) {
+        self.seen.insert(kind.into());
+    }
+
     /// Something is wrong. The first thing is what is told.
     pub(crate) fn fail(&mut self, what: String) {
         if self.failure.is_none() {
@@ -175,6 +182,11 @@ impl Ledger {
     }
 
     pub(crate) fn sent(&mut self, from: usize, to: usize, sequence: u64, status: SendStatus) {
+        self.saw(match status {
+            SendStatus::Backlogged => "backlog",
+            SendStatus::Dropped => "send refused",
+            _ => "send",
+        });
         if matches!(status, SendStatus::Queued | SendStatus::Backlogged) {
             let is_near = from != OUTSIDE
                 && self.birds[from].worker == self.birds[to].worker
@@ -208,6 +220,11 @@ impl Ledger {
     ) {
         self.counts.publishes += u64::from(from != OUTSIDE);
         if status != SendStatus::Queued {
+            self.saw("publish refused");
+        }
+        // A handle's publish that one worker has no room for goes to the others.
+        let is_partial = from == OUTSIDE && status == SendStatus::Dropped;
+        if status != SendStatus::Queued && !is_partial {
             return;
         }
         let stream = Stream::Topic { from, topic: topic.to_owned() };
@@ -221,7 +238,7 @@ impl Ledger {
                 bird.last_of_topic.remove(topic);
             }
             if is_there && bird.topics.contains(topic) && !is_except {
-                let is_required = bird.outside_close.is_none();
+                let is_required = bird.outside_close.is_none() && !is_partial;
                 let expected = Expected { sequence, is_required };
                 bird.expected.entry(stream.clone()).or_default().push_back(expected);
                 let last = bird.last_of_topic.entry(topic.to_owned()).or_default();

@@ -7,12 +7,38 @@ mod mutants;
 mod scenario;
 
 use quelea::sim::{Faults, Plan, explore};
+use std::{cell::RefCell, collections::BTreeSet};
 
 const PLAN: Plan = Plan { seed: 0, workers: 1, steps: 150, faults: Faults::ALL };
 
+/// What has to happen in some of the runs, or they show little.
+const KINDS: &[&str] = &[
+    "Disconnected",
+    "Idle",
+    "Lifetime",
+    "Limit",
+    "LocalClosed",
+    "PeerClosed",
+    "ProtocolError",
+    "Reset",
+    "Shutdown",
+    "TimedOut",
+    "TooFast",
+    "TooSlow",
+    "backlog",
+    "drain",
+    "publish dropped",
+    "refused 408",
+    "refused 503",
+    "resume",
+    "round trip",
+    "send refused",
+    "timer",
+];
+
 /// How many seeds each test runs: `QUELEA_SEEDS`, or a few.
 fn seeds() -> u64 {
-    std::env::var("QUELEA_SEEDS").map_or(100, |seeds| seeds.parse().expect("a number of seeds"))
+    std::env::var("QUELEA_SEEDS").map_or(200, |seeds| seeds.parse().expect("a number of seeds"))
 }
 
 /// Each seed leaves out other faults, so that none hides behind another.
@@ -28,22 +54,34 @@ fn plan_of(plan: &Plan) -> Plan {
     Plan { faults, ..*plan }
 }
 
-/// Runs a plan, and now and then runs it again; `prepare` is called before each.
-fn check_plan(plan: &Plan, prepare: impl Fn()) -> Result<(), String> {
+/// Runs a plan, and now and then runs it again; `prepare` is called before each. The kinds of things
+/// that happened.
+fn check_plan(plan: &Plan, prepare: impl Fn()) -> Result<BTreeSet<String>, String> {
     let plan = plan_of(plan);
     prepare();
-    let digest = scenario::run(&plan)?;
+    let outcome = scenario::run(&plan)?;
     prepare();
-    if plan.seed.is_multiple_of(16) && scenario::run(&plan) != Ok(digest) {
+    if plan.seed.is_multiple_of(16) && scenario::run(&plan)? != outcome {
         return Err("the same seed gave another run".into());
     }
-    Ok(())
+    Ok(outcome.seen)
 }
 
 fn check(plan: Plan) {
-    if let Err(failure) = explore(0..seeds(), plan, |plan| check_plan(plan, || {})) {
+    let seen = RefCell::new(BTreeSet::new());
+    let result = explore(0..seeds(), plan, |plan| {
+        seen.borrow_mut().append(&mut check_plan(plan, || {})?);
+        Ok(())
+    });
+    if let Err(failure) = result {
         panic!("{failure}\nand run: cargo test -p quelea --features sim --test chaos");
     }
+    if std::env::var_os("QUELEA_SIM").is_some() {
+        return;
+    }
+    let seen = seen.into_inner();
+    let unseen: Vec<_> = KINDS.iter().filter(|kind| !seen.contains(**kind)).collect();
+    assert!(unseen.is_empty(), "never happened: {unseen:?}; what did: {seen:?}");
 }
 
 #[test]

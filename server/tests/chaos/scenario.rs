@@ -8,18 +8,18 @@ use quelea::{
     Cause, CloseCode, Config, Overflow,
     sim::{ClientEvent, ClientId, ClientOptions, Fault, Plan, Residue, Simulation},
 };
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
 const TOPICS: &[&str] = &["news", "latest", "close", "all.x"];
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A client, and what was done with it.
+#[derive(Debug)]
 struct Guest {
     id: ClientId,
     is_raw: bool,
     sent: u64,
     opened: Option<Duration>,
-    refused: bool,
     is_over: bool,
     close_seen: Option<CloseCode>,
     has_closed: bool,
@@ -41,8 +41,17 @@ pub(crate) struct Run {
     has_stopped: bool,
 }
 
-/// Runs a plan; the digest of all that happened, or what went wrong.
-pub(crate) fn run(plan: &Plan) -> Result<u64, String> {
+/// What a run came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Stands for all that happened.
+    pub(crate) digest: u64,
+    /// The kinds of things that happened.
+    pub(crate) seen: BTreeSet<String>,
+}
+
+/// Runs a plan; what it came to, or what went wrong.
+pub(crate) fn run(plan: &Plan) -> Result<Outcome, String> {
     let mut run = Run::new(plan)?;
     for _ in 0..plan.steps {
         run.step();
@@ -50,7 +59,8 @@ pub(crate) fn run(plan: &Plan) -> Result<u64, String> {
     }
     run.settle()?;
     run.end()?;
-    Ok(run.sim.digest())
+    let seen = std::mem::take(&mut run.ledger.borrow_mut().seen);
+    Ok(Outcome { digest: run.sim.digest(), seen })
 }
 
 impl Run {
@@ -168,7 +178,6 @@ impl Run {
             is_raw,
             sent: 0,
             opened: None,
-            refused: false,
             is_over: false,
             close_seen: None,
             has_closed: false,
@@ -313,7 +322,7 @@ impl Run {
                 match event {
                     ClientEvent::Text(text) => ledger.arrived(number, &text),
                     ClientEvent::Open { .. } => guest.opened = Some(at),
-                    ClientEvent::Refused(_) => guest.refused = true,
+                    ClientEvent::Refused(status) => ledger.saw(format!("refused {}", status.0)),
                     ClientEvent::Close { code, .. } => guest.close_seen = Some(code),
                     ClientEvent::Violation(violation) => {
                         ledger.fail(format!("the server broke a rule for {number}: {violation}"));
@@ -382,6 +391,9 @@ impl Run {
         }
         let dropped = self.sim.handle().counts().dropped_publishes;
         let missed = ledger.missed();
+        if dropped > 0 {
+            ledger.saw("publish dropped");
+        }
         if missed > dropped {
             ledger.fail(format!("{missed} subscribers missed something, {dropped} are counted"));
         }
@@ -453,7 +465,9 @@ impl Run {
             };
             let asked = bird.local_close.or(bird.outside_close);
             if !self.is_true(guest, asked, cause, code) {
-                ledger.fail(format!("client {number} ended by {cause:?}, which is not true"));
+                ledger.fail(format!(
+                    "client {number} ended by {cause:?} at {at:?}, which is not true: {guest:?}"
+                ));
             }
             let bird = &ledger.birds[number];
             if let Some(asked) = bird.local_close
@@ -489,14 +503,17 @@ impl Run {
             Cause::Disconnected => is_gone,
             Cause::Reset => guest.was_reset || is_gone,
             Cause::TimedOut => {
-                let asked = local_close.is_some() || config.ping_interval.is_some();
-                asked
-                    && (guest.has_vanished
-                        || guest.has_stalled
-                        || self.plan.faults.has(Fault::Delays))
-                    || self.plan.faults.has(Fault::Pauses)
-                    || self.plan.faults.has(Fault::ClockJumps)
+                let slow = [
+                    Fault::Delays,
+                    Fault::Pauses,
+                    Fault::ClockJumps,
+                    // A backlog may take longer than a closing handshake may.
+                    Fault::SmallBuffers,
+                ];
+                guest.has_vanished
+                    || guest.has_stalled
                     || guest.has_finished
+                    || slow.iter().any(|fault| self.plan.faults.has(*fault))
             }
             Cause::ProtocolError(_) => guest.has_broken_rules,
             Cause::Limit(_) => guest.has_broken_rules && code == CloseCode::MESSAGE_TOO_BIG,
