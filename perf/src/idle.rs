@@ -4,19 +4,13 @@ use crate::{
     client::{Client, Payload},
     clock::now,
     fanout::parse_count,
+    memory::anonymous_bytes,
     target::Target,
 };
 use clap::Args;
 use mio::{Events, Poll, Token};
 use quelea_core::{Context, Limits, MessageKind};
-use std::{
-    error::Error,
-    fmt,
-    fs::{self, File},
-    io::{self, Read},
-    thread::sleep,
-    time::Duration,
-};
+use std::{error::Error, fmt, fs::File, io::Read, thread::sleep, time::Duration};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -70,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
             clients.push(Client::connect(&options.target, &nonce)?);
         }
         sleep(settle);
-        Ok(anonymous_bytes(options.server_pid)?)
+        Ok(anonymous_bytes(&options.server_pid.to_string())?)
     };
     let before_bytes = connect(options.before)?;
     let after_bytes = connect(options.connections)?;
@@ -78,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
         let busy = clients.get_mut(..options.messages).ok_or("more messages than connections")?;
         exchange(busy, options.message_bytes, options.fragments)?;
         sleep(settle);
-        Some(anonymous_bytes(options.server_pid)?)
+        Some(anonymous_bytes(&options.server_pid.to_string())?)
     } else {
         None
     };
@@ -122,17 +116,6 @@ fn exchange(clients: &mut [Client], bytes: usize, fragments: usize) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Resident memory of a process that no file backs: its heap and stacks.
-pub(crate) fn anonymous_bytes(pid: u32) -> io::Result<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let kibibytes = rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:")?.split_whitespace().next()?.parse().ok());
-    let kibibytes: u64 =
-        kibibytes.ok_or_else(|| io::Error::other("unexpected form of /proc/PID/smaps_rollup"))?;
-    Ok(kibibytes * 1024)
 }
 
 impl fmt::Display for Report {

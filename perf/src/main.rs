@@ -6,6 +6,8 @@ mod cpu;
 mod echo;
 mod fanout;
 mod idle;
+mod memory;
+mod sim;
 mod slow;
 mod target;
 
@@ -33,6 +35,8 @@ enum Mode {
     /// Starts a server that sends each message to all, and tells what subscribers that never read
     /// cost those that do, and how much memory they take.
     Slow(slow::Options),
+    /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
+    Sim(sim::Options),
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,6 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Mode::Fanout(options) => fanout::run(&options)?,
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Slow(options) => slow::run(&options)?,
+        Mode::Sim(options) => println!("{}", sim::run(options)?),
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
         parse_count,
         process::{Server, ServerCommand},
     },
-    idle::anonymous_bytes,
+    memory::anonymous_bytes,
     target::Target,
 };
 use clap::Args;
@@ -125,7 +125,7 @@ fn measure(
         };
         rounds.push([measure(0)?, measure(options.never_readers)?]);
     }
-    let left_bytes = anonymous_bytes(server_pid)?;
+    let left_bytes = anonymous_bytes(&server_pid.to_string())?;
     Ok(Summary { rounds, bound_bytes: options.outbox_bytes_max, left_bytes })
 }
 
@@ -151,7 +151,7 @@ fn measure_phase(
     let delivered = readers.run(Schedule::new(now(), options.rate, length), options.size)?;
     let generator = cpu::time("self")?.saturating_sub(before);
     faults += delivered.faults;
-    let server_bytes = anonymous_bytes(server_pid)?;
+    let server_bytes = anonymous_bytes(&server_pid.to_string())?;
     drop(silent);
     sleep(SETTLE);
     let microseconds = |quantile| delivered.latency.value_at_quantile(quantile) as f64 / 1e3;

@@ -5,6 +5,8 @@
 mod page;
 mod protocol;
 mod rooms;
+#[cfg(test)]
+mod simulation;
 
 use clap::Parser;
 use protocol::{FromClient, Refusal, SUBPROTOCOL};
