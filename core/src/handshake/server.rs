@@ -79,6 +79,12 @@ impl<'a> Upgrade<'a> {
             .filter_map(|name| std::str::from_utf8(name).ok())
     }
 
+    /// The `Sec-WebSocket-Accept` of the answer (section 4.2.2, step 5), for who writes that without
+    /// [`Upgrade::write_response`].
+    pub fn accept_key(&self) -> [u8; 28] {
+        accept_key(self.key)
+    }
+
     /// Appends the 101 response (section 4.2.2): with one of the offered subprotocols or none, and
     /// with fields of the caller's own, such as `Set-Cookie`.
     ///
@@ -95,7 +101,7 @@ impl<'a> Upgrade<'a> {
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
               Sec-WebSocket-Accept: ",
         );
-        out.extend_from_slice(&accept_key(self.key));
+        out.extend_from_slice(&self.accept_key());
         out.extend_from_slice(b"\r\n");
         let result = self.write_fields(subprotocol, fields, out);
         match result {
@@ -261,6 +267,7 @@ mod tests {
         check(&head("GET /chat", &fields), |upgrade| {
             let upgrade = upgrade.unwrap();
             assert_eq!(upgrade.subprotocols().collect::<Vec<_>>(), ["chat", "superchat"]);
+            assert_eq!(&upgrade.accept_key(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
             let mut out = Vec::new();
             upgrade.write_response(Some("chat"), [("Set-Cookie", "a=b")], &mut out).unwrap();
             assert_eq!(

@@ -50,6 +50,11 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
+/// Whether the bytes may be a value (RFC 9110, section 5.5): no control character but the tab.
+pub(super) fn is_value(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
+}
+
 /// A field, or another part of a head, that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -84,8 +89,7 @@ pub(crate) fn check_field(name: &str, value: &str, reserved: &[&str]) -> Result<
     if !is_token(name.as_bytes()) {
         return Err(FieldError::Name);
     }
-    let is_bad = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-    if value.as_bytes().iter().any(is_bad) {
+    if !is_value(value.as_bytes()) {
         return Err(FieldError::Value);
     }
     if reserved.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {

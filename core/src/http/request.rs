@@ -3,7 +3,7 @@
 use super::{
     HeadError,
     authority::{is_scheme, split_port},
-    fields::{Fields, list, values},
+    fields::{Fields, is_token, is_value, list, values},
     scan::check_lines,
 };
 
@@ -82,7 +82,52 @@ impl<'a> Request<'a> {
             return Err(HeadError::Malformed);
         };
         check_lines(head)?;
-        let fields: &'a [httparse::Header<'a>] = request.headers;
+        Self::check(method, target, minor_version, request.headers)
+    }
+
+    /// Takes over a request that another HTTP/1.1 implementation has parsed, under the same rules:
+    /// to check a handshake that came to a server of another kind.
+    ///
+    /// ```
+    /// use quelea_core::http::{Fields, Request};
+    /// let mut room = Fields::new();
+    /// let fields = [("host", &b"example.com"[..]), ("upgrade", b"websocket")];
+    /// let request = Request::from_parts("GET", "/chat?room=7", true, fields, &mut room)?;
+    /// assert_eq!((request.path(), request.header("Upgrade")), ("/chat", Some("websocket")));
+    /// # Ok::<(), quelea_core::http::HeadError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Request::parse`]; [`HeadError::TooManyFields`] if there are more than `room` has room for.
+    pub fn from_parts(
+        method: &'a str,
+        target: &'a str,
+        is_http_1_1: bool,
+        fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        room: &'a mut Fields<'a>,
+    ) -> Result<Self, HeadError> {
+        let mut len = 0;
+        for (name, value) in fields {
+            if !is_token(name.as_bytes()) || !is_value(value) {
+                return Err(HeadError::Malformed);
+            }
+            *room.0.get_mut(len).ok_or(HeadError::TooManyFields)? =
+                httparse::Header { name, value };
+            len += 1;
+        }
+        if !is_token(method.as_bytes()) {
+            return Err(HeadError::Malformed);
+        }
+        Self::check(method, target, u8::from(is_http_1_1), &room.0[..len])
+    }
+
+    /// The rules that go beyond the syntax of lines.
+    fn check(
+        method: &'a str,
+        target: &'a str,
+        minor_version: u8,
+        fields: &'a [httparse::Header<'a>],
+    ) -> Result<Self, HeadError> {
         let target = Target::parse(target, method).ok_or(HeadError::Malformed)?;
         let request = Self { method, target, minor_version, body: body(fields)?, fields };
         // A hop of 1.0 does not know the field, and sees another end (RFC 9112, section 6.1).
@@ -369,6 +414,34 @@ mod tests {
         for rest in ["x", "\r\n", head] {
             assert_eq!(error(&format!("{head}{rest}")), Some(HeadError::Malformed), "{rest:?}");
         }
+    }
+
+    #[test]
+    fn what_another_implementation_parsed_is_held_to_the_same_rules() {
+        type Parts<'p> = (&'p str, &'p str, bool, &'p [(&'p str, &'p [u8])]);
+        let error = |(method, target, is_http_1_1, fields): Parts<'_>| {
+            let mut room = Fields::new();
+            let fields = fields.iter().copied();
+            Request::from_parts(method, target, is_http_1_1, fields, &mut room).err()
+        };
+        let host: &[(&str, &[u8])] = &[("host", b"a")];
+        assert_eq!(error(("GET", "/a?b", true, host)), None);
+        assert_eq!(error(("GET", "/a?b", false, &[])), None);
+        for (parts, expected) in [
+            (("GET", "/a b", true, host), HeadError::Malformed),
+            (("GE T", "/", true, host), HeadError::Malformed),
+            (("", "/", true, host), HeadError::Malformed),
+            (("GET", "/", true, &[("host", b"a"), ("x y", b"")]), HeadError::Malformed),
+            (("GET", "/", true, &[("host", b"a"), ("x", b"a\r\nb: c")]), HeadError::Malformed),
+            (("GET", "/", true, &[]), HeadError::Host),
+            (("GET", "/", true, &[("host", b"a"), ("host", b"a")]), HeadError::Host),
+            (("GET", "/", true, &[("host", b"a"), ("content-length", b"x")]), HeadError::Framing),
+        ] {
+            assert_eq!(error(parts), Some(expected), "{parts:?}");
+        }
+        let fields = |count| std::iter::repeat_n(("host", &b"a"[..]), count).collect::<Vec<_>>();
+        assert_eq!(error(("GET", "/", true, &fields(128))), Some(HeadError::Host));
+        assert_eq!(error(("GET", "/", true, &fields(129))), Some(HeadError::TooManyFields));
     }
 
     #[test]
