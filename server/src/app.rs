@@ -69,6 +69,7 @@ pub struct Server<F> {
     make_handler: F,
     config: Config,
     bound: Vec<Bound>,
+    needs_listener: bool,
     handle: Handle,
 }
 
@@ -83,6 +84,7 @@ where
             make_handler,
             config: Config::default(),
             bound: Vec::new(),
+            needs_listener: true,
             handle: Handle::default(),
         }
     }
@@ -113,6 +115,13 @@ where
         Ok(self)
     }
 
+    /// Needs no address to listen on: all connections come by [`Handle::adopt`] or
+    /// [`Handle::adopt_websocket`].
+    pub fn without_listener(mut self) -> Self {
+        self.needs_listener = false;
+        self
+    }
+
     /// The addresses it listens on, with the ports that were given for port 0.
     pub fn local_addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.bound.iter().map(|bound| &bound.address)
@@ -132,7 +141,7 @@ where
     /// # Panics
     /// If a handler panics, the other workers stop, and then the panic goes on.
     pub fn run(mut self) -> Result<()> {
-        if self.bound.is_empty() {
+        if self.bound.is_empty() && self.needs_listener {
             return Err(Error::NoListener);
         }
         let count = match self.config.workers {

@@ -25,7 +25,8 @@ pub struct Config {
     /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
     /// worker that sends to it. Beyond it, what is sent there is
     /// [dropped](crate::SendStatus::Dropped). Default: 16 MiB, room for a burst of
-    /// thousands of messages.
+    /// thousands of messages. What was read from connections that wait to be
+    /// [adopted](crate::Handle::adopt) may be as much.
     pub mailbox_bytes_max: usize,
 
     /// The longest message a peer may send, in bytes; beyond it, the connection is closed with

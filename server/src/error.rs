@@ -30,7 +30,8 @@ pub enum Error {
         /// What to change.
         reason: String,
     },
-    /// [`Server::run`](crate::Server::run) without an address to listen on.
+    /// [`Server::run`](crate::Server::run) without an address to listen on, or a word that it
+    /// [needs none](crate::Server::without_listener).
     NoListener,
     /// The system's I/O failed as a whole, not that of one connection.
     Io(io::Error),

@@ -1,6 +1,7 @@
 //! Reaching a server from other threads.
 
 use crate::{
+    adopt::{AdoptError, AdoptRefusal, Adoptable, Adoption},
     hub::{Counts, Hub},
     id::ConnId,
     mail::Mail,
@@ -79,6 +80,106 @@ impl Handle {
     /// [`Conn::close`](crate::Conn::close) does.
     pub fn close(&self, to: ConnId, code: CloseCode, reason: &str) -> SendStatus {
         self.post(Some(to), Mail::Close { to, code, reason })
+    }
+
+    /// Takes over a connection that something else accepted, as if it had just been accepted here:
+    /// what it sends is answered by [`Handler::on_request`](crate::Handler::on_request) and
+    /// [`Handler::on_upgrade`](crate::Handler::on_upgrade). `received` is what was read from it
+    /// already; it comes first, as fast as what it causes to be sent is taken. How long it may be is
+    /// for the caller to bound.
+    ///
+    /// It goes to the worker that has the fewest WebSockets, and counts as any connection does, also
+    /// until that worker has taken it. If the server stops before, it is closed. Whether the stream
+    /// blocks does not matter; that no other copy of it is read from does.
+    ///
+    /// # Errors
+    /// Why it was not taken over, and all that was given: see [`AdoptRefusal`].
+    ///
+    /// ```
+    /// use quelea::{Conn, Handler, Message, Server};
+    /// use std::{io::{Read, Write}, net::TcpListener, sync::mpsc, thread};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type State = ();
+    /// #     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    /// #         conn.send(message);
+    /// #     }
+    /// # }
+    ///
+    /// // The port belongs to someone else, so the server has none of its own.
+    /// let (start, started) = mpsc::channel();
+    /// let server = Server::new(move |_worker| {
+    ///     let _ = start.send(());
+    ///     Echo
+    /// });
+    /// let server = server.without_listener();
+    /// let handle = server.handle();
+    /// let thread = thread::spawn(move || server.run());
+    /// // Before it runs, it adopts nothing.
+    /// started.recv()?;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// # let client = thread::spawn(move || {
+    /// #     let mut client = std::net::TcpStream::connect(address).unwrap();
+    /// #     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    /// #     let mut answer = [0; 12];
+    /// #     client.read_exact(&mut answer).unwrap();
+    /// #     assert_eq!(&answer, b"HTTP/1.1 426");
+    /// # });
+    /// let (mut stream, _) = listener.accept()?;
+    /// let mut first = [0; 4];
+    /// stream.read_exact(&mut first)?;
+    /// match &first {
+    ///     b"GET " | b"HEAD" => handle.adopt(stream, first)?,
+    ///     _ => stream.write_all(b"this port also speaks something else\n")?,
+    /// }
+    /// # client.join().unwrap();
+    /// # handle.stop();
+    /// # thread.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt<S: Adoptable>(
+        &self,
+        stream: S,
+        received: impl Into<Vec<u8>>,
+    ) -> Result<(), AdoptError<S>> {
+        self.hand_over(stream, received.into(), None)
+    }
+
+    /// Takes over a WebSocket whose handshake something else has done: the 101 response was sent, with
+    /// no extension (RFC 6455, section 9), and `received` is what was read of the peer's frames. All
+    /// else is as with [`Handle::adopt`].
+    ///
+    /// [`Handler::on_adopt`](crate::Handler::on_adopt) makes its state;
+    /// [`Handler::on_open`](crate::Handler::on_open) follows, and then what was received. Who does
+    /// the handshake also has to look at the origin; `quelea_core::handshake::Upgrade` does so. The
+    /// application's own limit takes the place of
+    /// [`Config::handshakes_per_second_max`](crate::Config::handshakes_per_second_max).
+    ///
+    /// # Errors
+    /// Why it was not taken over, and all that was given: see [`AdoptRefusal`].
+    pub fn adopt_websocket<S: Adoptable>(
+        &self,
+        stream: S,
+        received: impl Into<Vec<u8>>,
+        adoption: Adoption,
+    ) -> Result<(), AdoptError<S>> {
+        self.hand_over(stream, received.into(), Some(adoption))
+    }
+
+    fn hand_over<S: Adoptable>(
+        &self,
+        stream: S,
+        received: Vec<u8>,
+        adoption: Option<Adoption>,
+    ) -> Result<(), AdoptError<S>> {
+        let reason = match self.0.hub.get() {
+            _ if self.is_stopped() => AdoptRefusal::Stopped,
+            Some(hub) => return hub.adopt(stream, received, adoption),
+            None => AdoptRefusal::NotRunning,
+        };
+        Err(AdoptError::new(reason, stream, received, adoption))
     }
 
     /// How many connections there are, and what was lost since the start.

@@ -1,6 +1,7 @@
 //! What a user writes.
 
 use crate::{
+    adopt::Adopted,
     context::Conn,
     http::{Request, Response},
     upgrade::{Accept, Upgrade},
@@ -14,8 +15,8 @@ use std::time::Duration;
 /// lock anything; while it runs, no other connection of its worker is served, so it must not
 /// block.
 ///
-/// For one connection the order is: [`on_upgrade`](Handler::on_upgrade),
-/// [`on_open`](Handler::on_open), any number of the others, [`on_close`](Handler::on_close) exactly
+/// For one connection the order is: [`on_upgrade`](Handler::on_upgrade), or
+/// [`on_adopt`](Handler::on_adopt) for one that was upgraded elsewhere; [`on_open`](Handler::on_open), any number of the others, [`on_close`](Handler::on_close) exactly
 /// once.
 ///
 /// ```
@@ -33,8 +34,8 @@ use std::time::Duration;
 /// ```
 #[allow(unused_variables)]
 pub trait Handler {
-    /// What the handler keeps for each connection, made by [`on_upgrade`](Handler::on_upgrade) and
-    /// dropped after [`on_close`](Handler::on_close). The default value stands in for connections
+    /// What the handler keeps for each connection, made by [`on_upgrade`](Handler::on_upgrade) or
+    /// [`on_adopt`](Handler::on_adopt), and dropped after [`on_close`](Handler::on_close). The default value stands in for connections
     /// that are not open.
     type State: Default;
 
@@ -48,6 +49,34 @@ pub trait Handler {
     /// The response to refuse with, such as 401, 403 or 404.
     fn on_upgrade(&mut self, upgrade: &Upgrade<'_>) -> Result<Accept<Self::State>, Response> {
         Ok(Accept::default())
+    }
+
+    /// The server took over a WebSocket that was upgraded elsewhere
+    /// ([`Handle::adopt_websocket`](crate::Handle::adopt_websocket)): makes the connection's state,
+    /// from what the application told of it. It cannot be refused any more, only closed once it is
+    /// open. Unless overridden, the state is the default one.
+    ///
+    /// ```
+    /// use quelea::{Adopted, Conn, Handler, Message};
+    ///
+    /// struct Greeter;
+    ///
+    /// impl Handler for Greeter {
+    ///     /// The user's name, which the application knows from a cookie.
+    ///     type State = String;
+    ///
+    ///     fn on_adopt(&mut self, adopted: Adopted) -> String {
+    ///         adopted.into_data().unwrap_or_default()
+    ///     }
+    ///
+    ///     fn on_message(&mut self, conn: &mut Conn<'_, String>, _: Message<'_>) {
+    ///         let greeting = format!("hello {}", conn.state);
+    ///         conn.send(&greeting);
+    ///     }
+    /// }
+    /// ```
+    fn on_adopt(&mut self, adopted: Adopted) -> Self::State {
+        Self::State::default()
     }
 
     /// A GET or HEAD request that asks for no WebSocket. Unless overridden, the answer is 426.

@@ -1,5 +1,7 @@
 //! What the workers of a server share: their mailboxes, and what they count.
 
+mod adoptions;
+
 use crate::{
     admission::Admission,
     config::Config,
@@ -9,6 +11,7 @@ use crate::{
     parts::mailbox::Push,
     table::SendStatus,
 };
+use adoptions::Adoptions;
 use quelea_core::frame::HEADER_BYTES_MAX;
 use std::sync::{
     Arc,
@@ -21,6 +24,9 @@ pub(crate) struct Hub {
     wakers: Vec<Arc<dyn Wake>>,
     pub(crate) counters: Vec<Counters>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) adoptions: Vec<Adoptions>,
+    /// Which of the workers is next, where several have equally few connections.
+    adopt_turn: AtomicUsize,
     /// Mail of handles that a mailbox had no room for.
     refused_mail: AtomicU64,
     topic_bytes_max: usize,
@@ -58,6 +64,8 @@ impl Hub {
         Self {
             inboxes: wakers.iter().map(inbox).collect(),
             counters: wakers.iter().map(|_| Counters::default()).collect(),
+            adoptions: wakers.iter().map(|_| Adoptions::new(config.mailbox_bytes_max)).collect(),
+            adopt_turn: AtomicUsize::new(0),
             wakers,
             admission: Arc::new(Admission::new(config)),
             refused_mail: AtomicU64::new(0),

@@ -26,6 +26,7 @@
 
 mod address;
 mod admission;
+mod adopt;
 mod app;
 mod config;
 mod context;
@@ -47,6 +48,7 @@ mod upgrade;
 mod worker;
 
 pub use address::{ListenAddress, PeerAddress};
+pub use adopt::{AdoptError, AdoptRefusal, Adoptable, Adopted, Adoption};
 pub use app::{Server, Worker};
 pub use config::{Config, Overflow};
 pub use context::Conn;

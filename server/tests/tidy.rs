@@ -12,7 +12,7 @@ const ORDER: &[&[&str]] = &[
     &["address", "id"],
     &["config"],
     &["admission", "mail", "driver"],
-    &["protocol"],
+    &["protocol", "adopt"],
     &["table"],
     &["hub", "http", "context"],
     &["upgrade"],

@@ -1,5 +1,4 @@
 //! Several workers are one server: from a handle, from each other, and to the network.
-#![expect(clippy::disallowed_methods, reason = "a test measures time")]
 
 mod support;
 
@@ -13,9 +12,9 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
-use support::{BINARY, CLOSE, PATIENCE, Raw, Serving, TEXT, close, frame};
+use support::{BINARY, CLOSE, Raw, Serving, TEXT, close, frame, soon};
 
 /// Tells which worker serves a connection; does as told.
 struct Teller {
@@ -127,14 +126,6 @@ impl Site {
 
 fn two() -> Config {
     Config { workers: Some(2), close_timeout: Duration::from_millis(300), ..Config::default() }
-}
-
-fn soon(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

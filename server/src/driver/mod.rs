@@ -8,7 +8,13 @@ pub(crate) mod poll;
 pub(crate) mod sim;
 
 use crate::{address::PeerAddress, parts::slots::SlotId};
-use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    sync::Arc,
+    time::Instant,
+};
 
 /// Moves bytes for the connections of one worker.
 ///
@@ -31,6 +37,9 @@ pub(crate) trait Driver {
 
     /// Accepts no more from a listener, but for what is under way.
     fn stop_accept(&mut self, listener: ListenerId);
+
+    /// Takes over a stream that something else accepted: it is not open yet.
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<Self::Socket>;
 
     /// Starts to receive for a connection. From then on it has to be closed.
     fn open(&mut self, id: SlotId, socket: Self::Socket) -> io::Result<()>;

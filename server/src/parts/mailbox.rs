@@ -53,18 +53,23 @@ impl<T> Mailbox<T> {
 
     /// Puts an item of `bytes` bytes at the end. An empty mailbox has room for any.
     pub(crate) fn push(&self, item: T, bytes: usize) -> Push {
+        self.try_push(item, bytes).unwrap_or_else(|(push, _)| push)
+    }
+
+    /// The same, and gives back what is not taken.
+    pub(crate) fn try_push(&self, item: T, bytes: usize) -> Result<Push, (Push, T)> {
         let mut inner = self.lock();
         if inner.is_closed {
-            return Push::Closed;
+            return Err((Push::Closed, item));
         }
         let is_first = inner.items.is_empty();
         if !is_first && inner.bytes.saturating_add(bytes) > self.bytes_max {
-            return Push::Full;
+            return Err((Push::Full, item));
         }
         inner.bytes = inner.bytes.saturating_add(bytes);
         inner.items.push(item);
         self.is_filled.store(true, Ordering::Relaxed);
-        if is_first { Push::First } else { Push::Behind }
+        Ok(if is_first { Push::First } else { Push::Behind })
     }
 
     /// Whether there is something to take, as far as this thread can see: what it was woken for it

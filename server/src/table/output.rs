@@ -232,6 +232,11 @@ impl Table {
         (std::mem::replace(&mut slot.paused, pause) != pause).then_some(pause)
     }
 
+    /// Whether reading from a peer is stopped, as far as the driver was told.
+    pub(crate) fn is_paused(&self, id: SlotId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.paused)
+    }
+
     /// Ends a connection, once all is sent unless it is aborted.
     pub(crate) fn end(&mut self, id: SlotId, ending: Ending) {
         if let Some(slot) = self.slots.get_mut(id) {

@@ -3,7 +3,7 @@
 use super::Member;
 use crate::{
     address::PeerAddress,
-    admission::Admission,
+    admission::{Admission, Refusal},
     config::{Config, EXCESS_MAX},
     context::Conn,
     handler::{Cause, Closed, Handler},
@@ -19,7 +19,7 @@ use crate::{
         Timeouts,
     },
 };
-use quelea_core::{Context, Limits, handshake::OriginPolicy, http::HeadLimits};
+use quelea_core::{Connection, Context, Limits, Role, handshake::OriginPolicy, http::HeadLimits};
 use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
 /// The connections of a worker and the handler that serves them.
@@ -99,10 +99,19 @@ impl<H: Handler> Connections<H> {
     /// A slot for a connection that was accepted; `None` when there is none, or when too many wait to
     /// be told that they are refused.
     pub(super) fn accept(&mut self, peer: PeerAddress) -> Option<SlotId> {
-        let (refusal, address) = match self.admission.enter(peer) {
-            Ok(()) => (None, self.admission.counted_address(peer)),
-            Err(_) if self.refused >= EXCESS_MAX => return None,
-            Err(refusal) => (Some(refusal), None),
+        match self.admission.enter(peer) {
+            Ok(()) => self.insert(peer, None),
+            Err(_) if self.refused >= EXCESS_MAX => None,
+            Err(refusal) => self.insert(peer, Some(refusal)),
+        }
+    }
+
+    /// A slot for a connection that is let in, or is to be told that it is not; `None` when there is
+    /// none.
+    pub(super) fn insert(&mut self, peer: PeerAddress, refusal: Option<Refusal>) -> Option<SlotId> {
+        let address = match refusal {
+            None => self.admission.counted_address(peer),
+            Some(_) => None,
         };
         let Some(id) = self.table.insert(Box::new(HttpConnection::new(peer, refusal))) else {
             if refusal.is_none() {
@@ -133,6 +142,16 @@ impl<H: Handler> Connections<H> {
             Some(reached) => self.admission.leave(reached == Reached::Open, address),
             None => {}
         }
+    }
+
+    /// The handshake is done, and this is the state that was made for it.
+    pub(super) fn start_websocket(&mut self, id: SlotId, state: H::State) {
+        self.table.upgrade(id, Connection::new(Role::Server));
+        self.admission.open();
+        self.open += 1;
+        self.states[id.index()] = state;
+        let (handler, mut conn) = self.conn(id);
+        handler.on_open(&mut conn);
     }
 
     #[inline]

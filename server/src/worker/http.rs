@@ -11,7 +11,7 @@ use crate::{
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{
-    Connection, Role, handshake,
+    handshake,
     http::{Body, Fields, ResponseOptions, Status},
 };
 
@@ -112,13 +112,8 @@ impl<H: Handler> Connections<H> {
             tracing::error!(%error, "the handler's acceptance cannot be sent");
             Response::new(Status::INTERNAL_SERVER_ERROR)
         })?;
-        self.table.upgrade(id, Connection::new(Role::Server));
-        self.admission.open();
-        self.open += 1;
-        self.states[id.index()] = state;
         tracing::debug!(conn = %self.table.conn_id(id), path = upgrade.request().path(), "open");
-        let (handler, mut conn) = self.conn(id);
-        handler.on_open(&mut conn);
+        self.start_websocket(id, state);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! One worker: a thread, its reactor, and the connections it owns.
 
+mod adopt;
 mod connections;
 mod http;
 mod quiet;
@@ -23,6 +24,7 @@ use crate::{
     },
     table::{Closing, Ending, Stage},
 };
+use adopt::Adoptions;
 use connections::Connections;
 use quiet::Quiet;
 use std::{
@@ -67,6 +69,7 @@ pub(crate) struct Worker<H: Handler, D> {
     has_more_mail: bool,
     /// What is taken from the mailbox before it is put into `mail`.
     taken: Vec<Arc<Batch>>,
+    adoptions: Adoptions,
     /// Ticks in a row that left deadlines for later.
     late_ticks: u32,
     quiet: Quiet,
@@ -87,6 +90,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             mail_done: 0,
             has_more_mail: false,
             taken: Vec::new(),
+            adoptions: Adoptions::default(),
             late_ticks: 0,
             quiet: Quiet::new(driver.now()),
             files: Vec::new(),
@@ -174,6 +178,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.take_mail();
             self.handle_mail();
         }
+        self.handle_adoptions();
         self.handle_deadlines(is_behind);
         while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
@@ -233,6 +238,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.stop();
         }
         self.has_more_mail = true;
+        self.adoptions.has_more = true;
     }
 
     /// Takes what came, also since the wait began: it goes out with this tick.
@@ -286,6 +292,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn pace(&mut self, id: SlotId) {
         match self.connections.table.next_pause(id) {
             Some(true) => self.driver.pause_receive(id),
+            // What was read before it was adopted comes first.
+            Some(false) if self.adoptions.has_rest_of(id) => {}
             Some(false) => self.driver.resume_receive(id),
             None => {}
         }
@@ -316,7 +324,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn wait_until(&mut self) -> Option<Instant> {
         let now = self.driver.now();
         let table = &mut self.connections.table;
-        if table.has_work_after_sends() || !self.mail.is_empty() || self.has_more_mail {
+        let has_more = !self.mail.is_empty() || self.has_more_mail;
+        if table.has_work_after_sends() || has_more || self.adoptions.is_ready(table) {
             return Some(now);
         }
         let retry = table.outgoing().is_held_up().then(|| now + MAIL_RETRY);
@@ -329,6 +338,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.connections.table.trim();
         self.mail.shrink_to_fit();
         self.taken.shrink_to_fit();
+        self.adoptions.trim();
         // It holds up all threads that allocate: so the last worker to be quiet does it for all.
         self.publish_counts();
         if self.member.hub.counters.iter().all(|one| one.is_quiet.load(Ordering::Relaxed)) {
@@ -343,6 +353,9 @@ impl<H: Handler, D> Drop for Worker<H, D> {
     fn drop(&mut self) {
         if let Some(inbox) = self.member.hub.inboxes.get(usize::from(self.member.id)) {
             inbox.close();
+        }
+        if let Some(adoptions) = self.member.hub.adoptions.get(usize::from(self.member.id)) {
+            adoptions.close();
         }
         if let Some(counters) = self.member.hub.counters.get(usize::from(self.member.id)) {
             counters.open.store(0, Ordering::Relaxed);

@@ -3,19 +3,19 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use quelea::{
-    Accept, Cause, CloseCode, Closed, Config, Conn, ConnId, Handle, Handler, ListenAddress,
-    Message, Request, Response, SendStatus, Server, Status, Upgrade, Worker,
+    Accept, Adoption, Cause, CloseCode, Closed, Config, Conn, ConnId, Handle, Handler,
+    ListenAddress, Message, Request, Response, SendStatus, Server, Status, Upgrade, Worker,
 };
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     ops::Deref,
     sync::{
         Arc, OnceLock,
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a test waits for what must come.
@@ -161,6 +161,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// On these addresses; with none of them, it only adopts.
     pub(crate) fn start<F, H>(config: Config, addresses: &[&str], make: F) -> Self
     where
         F: Fn(Worker) -> H + Send + Sync + 'static,
@@ -169,9 +170,12 @@ impl Serving {
         let server = Server::new(make).config(config).unwrap();
         let server =
             addresses.iter().fold(server, |server, address| server.listen(*address).unwrap());
+        let server = if addresses.is_empty() { server.without_listener() } else { server };
         let addresses = server.local_addresses().cloned().collect();
         let handle = server.handle();
-        Self { addresses, handle, thread: Some(std::thread::spawn(move || server.run())) }
+        let thread = Some(std::thread::spawn(move || server.run()));
+        is_running(&handle);
+        Self { addresses, handle, thread }
     }
 
     pub(crate) fn tcp_address(&self) -> SocketAddr {
@@ -245,6 +249,14 @@ impl Running {
     pub(crate) fn open(&self) -> Raw {
         let mut raw = self.connect();
         raw.upgrade("/");
+        assert_eq!(self.called(), Called::Open);
+        raw
+    }
+
+    /// A WebSocket that was adopted with these bytes.
+    pub(crate) fn adopt(&self, received: &[u8]) -> Raw {
+        let (stream, raw) = pair();
+        self.handle.adopt_websocket(stream, received, Adoption::default()).unwrap();
         assert_eq!(self.called(), Called::Open);
         raw
     }
@@ -381,4 +393,40 @@ pub(crate) const PONG: u8 = 0x8a;
 /// The payload of a close frame.
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes()[..], reason.as_bytes()].concat()
+}
+
+/// A connection that the server knows nothing of: what it is to adopt, and the client.
+pub(crate) fn pair() -> (TcpStream, Raw) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, Raw::new(client))
+}
+
+/// Waits until something is so.
+#[allow(clippy::disallowed_methods, reason = "a test measures time")]
+pub(crate) fn soon(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the server runs: an empty topic is invalid only from then on.
+pub(crate) fn is_running(handle: &Handle) {
+    soon(|| handle.publish("", "") == SendStatus::Invalid);
+}
+
+/// Has a WebSocket adopted, and tries again until there is room: the server hears of those that leave
+/// in its own time.
+#[allow(clippy::disallowed_methods, reason = "a test measures time")]
+pub(crate) fn is_adopted_at_last(handle: &Handle) -> Raw {
+    let start = Instant::now();
+    let (mut stream, raw) = pair();
+    while let Err(error) = handle.adopt_websocket(stream, [], Adoption::default()) {
+        assert!(start.elapsed() < PATIENCE, "{error}");
+        std::thread::sleep(Duration::from_millis(2));
+        stream = error.stream;
+    }
+    raw
 }

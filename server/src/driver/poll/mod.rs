@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read},
     net::Shutdown,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -298,6 +298,12 @@ impl Driver for Poll {
 
     fn stop_accept(&mut self, listener: ListenerId) {
         self.acceptors[listener.0].stop();
+    }
+
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<Socket> {
+        let socket = Socket::from(stream);
+        socket.set_nonblocking(true)?;
+        Ok(socket)
     }
 
     fn open(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
