@@ -13,6 +13,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARIES = TARGET / "release"
 # What the servers are told of their workers.
 WORKERS = []
+# The server that is to echo: `echo`, or one that has other HTTP in front of the same WebSockets.
+ECHO = "echo"
 TOOLS = ROOT / "target/e2e"
 PATIENCE = 20
 

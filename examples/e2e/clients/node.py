@@ -3,12 +3,13 @@
 import pathlib
 import subprocess
 
+import harness
 from harness import TOOLS, server
 
 
 def run(checks):
     script = pathlib.Path(__file__).with_name("node_client.mjs")
-    with server("echo") as echo:
+    with server(harness.ECHO) as echo:
         command = ["node", script, TOOLS / "node/node_modules", echo.address]
         node = subprocess.run(command, capture_output=True, text=True, timeout=180)
     lines = node.stdout.splitlines()

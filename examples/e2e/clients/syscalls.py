@@ -5,6 +5,7 @@ import socket
 import tempfile
 import time
 
+import harness
 from harness import PATIENCE, server
 
 CONNECTIONS = 50
@@ -32,10 +33,11 @@ def connect(address):
     return connection
 
 
-def read_until(connection, is_done):
+def read_until(connection, is_done, most=65536):
+    """Reads until it is done, at most so many bytes at once."""
     data = b""
     while not is_done(data):
-        chunk = connection.recv(65536)
+        chunk = connection.recv(most)
         assert chunk, "the server closed"
         data += chunk
     return data
@@ -46,7 +48,7 @@ def count(work):
     with tempfile.NamedTemporaryFile() as trace:
         # -D: the process that was started is echo itself, to be ended by its own id.
         wrapper = ["strace", "-D", "-f", "-qq", "-o", trace.name]
-        with server("echo", wrapper=wrapper) as echo:
+        with server(harness.ECHO, wrapper=wrapper) as echo:
             run = work(echo.address)
             next(run)
             before = len(open(trace.name).readlines())
