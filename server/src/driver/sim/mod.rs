@@ -22,6 +22,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io::{self, ErrorKind},
+    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -265,6 +266,11 @@ impl Driver for Sim {
 
     fn stop_accept(&mut self, _listener: ListenerId) {
         self.network.borrow_mut().stop_accept(self.worker);
+    }
+
+    fn adopt(&mut self, _stream: OwnedFd) -> io::Result<SimSocket> {
+        // A real stream has no place on a simulated network.
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn open(&mut self, id: SlotId, mut socket: SimSocket) -> io::Result<()> {

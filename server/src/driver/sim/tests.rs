@@ -7,7 +7,7 @@ use crate::{
     },
     parts::slots::SlotId,
 };
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::RefCell, io, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
 /// A simulated driver that has its network for itself: its waits let the time pass.
 struct Alone(Sim, Rc<RefCell<Network>>);
@@ -26,6 +26,10 @@ impl Driver for Alone {
 
     fn stop_accept(&mut self, listener: ListenerId) {
         self.0.stop_accept(listener);
+    }
+
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<SimSocket> {
+        self.0.adopt(stream)
     }
 
     fn open(&mut self, id: SlotId, socket: SimSocket) -> io::Result<()> {
