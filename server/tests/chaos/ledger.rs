@@ -259,10 +259,12 @@ impl Ledger {
         bird.last_of_topic.remove(topic);
         // What other workers have published before may arrive, or may have passed.
         for (stream, sequence, worker) in recent {
-            let expected = bird.expected.entry(stream).or_default();
+            let expected = bird.expected.entry(stream.clone()).or_default();
             let is_known = expected.back().is_some_and(|last| last.sequence >= sequence);
             if worker != bird.worker && !is_known {
                 expected.push_back(Expected { sequence, is_required: false });
+                let last = bird.last_of_topic.entry(topic.to_owned()).or_default();
+                last.insert(stream, sequence);
             }
         }
     }
