@@ -364,11 +364,13 @@ impl Ledger {
         for (topic, last) in latest {
             let bird = &self.birds[number];
             // Which of them is the last of all depends on the ways they took.
-            let has_arrived = |(stream, sequence): (&Stream, &u64)| {
-                let rest = bird.expected.get(stream);
-                !rest.is_some_and(|rest| rest.iter().any(|one| one.sequence == *sequence))
+            let waits = |(stream, sequence): (&Stream, &u64)| {
+                let rest = bird.expected.get(stream)?;
+                rest.iter().find(|one| one.sequence == *sequence).map(|one| one.is_required)
             };
-            if overflow_of(&topic) == Overflow::KeepLatest && !last.iter().any(has_arrived) {
+            let is_required = last.iter().any(|one| waits(one) == Some(true));
+            let has_one = last.iter().any(|one| waits(one).is_none());
+            if overflow_of(&topic) == Overflow::KeepLatest && is_required && !has_one {
                 self.fail(format!("client {number} missed the latest of {topic}"));
             }
         }
