@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Address,
     /// There were [`Config::handshakes_per_second_max`] in this second.
     Rate,
+    /// The server drains.
+    Draining,
 }
 
 impl Admission {

@@ -148,7 +148,7 @@ impl<S> AdoptError<S> {
 pub enum AdoptRefusal {
     /// The server does not run yet.
     NotRunning,
-    /// The server was stopped.
+    /// The server drains, or was stopped.
     Stopped,
     /// There are [`Config::connections_max`](crate::Config::connections_max).
     Full,
@@ -171,6 +171,7 @@ impl From<Refusal> for AdoptRefusal {
             Refusal::Full => Self::Full,
             Refusal::Pending | Refusal::Rate => Self::Pending,
             Refusal::Address => Self::Address,
+            Refusal::Draining => Self::Stopped,
         }
     }
 }

@@ -132,7 +132,8 @@ where
         self.handle.clone()
     }
 
-    /// Serves until [`Handle::stop`]: worker 0 on this thread, the others on threads of their own.
+    /// Serves until [`Handle::drain`], [`Handle::stop`] or [`Handle::abort`]: worker 0 on this
+    /// thread, the others on threads of their own.
     ///
     /// # Errors
     /// [`Error::NoListener`], [`Error::Listen`], or [`Error::Io`] if the system's I/O fails as a
@@ -192,8 +193,8 @@ where
 
     /// One worker, on the thread it is to be on.
     fn serve(&self, id: u8, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
-        // However one ends, the others do not go on without it.
-        let _stop = StopOnDrop(&self.handle);
+        // If one fails, the others do not go on without it.
+        let stop = StopOnDrop(&self.handle);
         let _pinned = match self.config.pin_workers {
             true => Some(pin::pin(usize::from(id))?),
             false => None,
@@ -207,7 +208,10 @@ where
             worker.listen(listener)?;
         }
         worker.keep(files);
-        worker.run()
+        worker.run()?;
+        // It was to end, and so are the others; in a drain, each in its own time.
+        std::mem::forget(stop);
+        Ok(())
     }
 }
 

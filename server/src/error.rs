@@ -23,7 +23,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// A value of [`Config`](crate::Config) that cannot work.
+    /// A value of [`Config`](crate::Config) or [`Drain`](crate::Drain) that cannot work.
     Config {
         /// The name of the field.
         field: &'static str,

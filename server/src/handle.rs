@@ -2,6 +2,8 @@
 
 use crate::{
     adopt::{AdoptError, AdoptRefusal, Adoptable, Adoption},
+    drain::Drain,
+    error::Result,
     hub::{Counts, Hub},
     id::ConnId,
     mail::Mail,
@@ -12,7 +14,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -48,21 +50,80 @@ pub struct Handle(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    stop: AtomicBool,
+    /// The furthest [`Phase`] that was asked for.
+    phase: AtomicU8,
+    /// How to drain: set before the phase.
+    drain: OnceLock<Drain>,
     /// Set once the server runs.
     hub: OnceLock<Arc<Hub>>,
 }
 
+/// How far a server is on its way to its end. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    Draining,
+    Stopping,
+    Aborting,
+}
+
 impl Handle {
+    /// Drains the server: it accepts no more, closes its connections spread over
+    /// [`Drain::window`], each behind what is queued for it, and
+    /// [`Server::run`](crate::Server::run) returns once all are gone, at the latest after
+    /// [`Drain::timeout`]. Open connections go on until their turn. Who asks for a WebSocket
+    /// meanwhile gets 503 with `Retry-After`, and who asks for a page gets it as the last one on
+    /// its connection. Listeners are closed, so another server may take their place.
+    ///
+    /// The first drain counts: another one changes nothing, and so does one after
+    /// [`Handle::stop`], which is quicker. A worker that is inside of a callback begins when that
+    /// returns.
+    ///
+    /// ```
+    /// # use quelea::{Conn, Drain, Handler, Message, Server};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type State = ();
+    /// #     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {}
+    /// # }
+    /// let server = Server::new(|_worker| Echo).listen("127.0.0.1:0")?;
+    /// let handle = server.handle();
+    /// let thread = std::thread::spawn(move || server.run());
+    /// handle.drain(Drain::default())?;
+    /// // There are no connections to wait for.
+    /// thread.join().expect("the server does not panic")?;
+    /// # Ok::<(), quelea::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) names the value that cannot work; then the server
+    /// goes on as it was.
+    pub fn drain(&self, drain: Drain) -> Result<()> {
+        drain.validate()?;
+        let _ = self.0.drain.set(drain);
+        self.enter(Phase::Draining);
+        Ok(())
+    }
+
     /// Stops the server: it accepts no more, closes every connection with 1001, and
     /// [`Server::run`](crate::Server::run) returns once all are gone, at the latest after
-    /// [`Config::close_timeout`](crate::Config::close_timeout).
+    /// [`Config::close_timeout`](crate::Config::close_timeout). During a drain, this is the end of
+    /// its window.
     pub fn stop(&self) {
-        // A worker looks at it once more after its waker is in the hub.
-        self.0.stop.store(true, Ordering::SeqCst);
-        if let Some(hub) = self.0.hub.get() {
-            hub.wake_all();
-        }
+        self.enter(Phase::Stopping);
+    }
+
+    /// Ends the server at once: [`Server::run`](crate::Server::run) returns as soon as the
+    /// callbacks that are running do. No peer is told or waited for, and what is queued is lost;
+    /// each open connection still has its [`on_close`](crate::Handler::on_close).
+    pub fn abort(&self) {
+        self.enter(Phase::Aborting);
+    }
+
+    /// Whether the server is to end, or has ended: true from [`drain`](Self::drain),
+    /// [`stop`](Self::stop) or [`abort`](Self::abort) on. It costs a load.
+    pub fn is_draining(&self) -> bool {
+        self.phase() != Phase::Serving
     }
 
     /// Sends a message to a connection.
@@ -175,7 +236,7 @@ impl Handle {
         adoption: Option<Adoption>,
     ) -> Result<(), AdoptError<S>> {
         let reason = match self.0.hub.get() {
-            _ if self.is_stopped() => AdoptRefusal::Stopped,
+            _ if self.is_draining() => AdoptRefusal::Stopped,
             Some(hub) => return hub.adopt(stream, received, adoption),
             None => AdoptRefusal::NotRunning,
         };
@@ -192,12 +253,32 @@ impl Handle {
         self.0.hub.get().map_or(SendStatus::Closed, |hub| hub.post(to, mail))
     }
 
-    /// Asked by a worker when it is woken.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.0.stop.load(Ordering::SeqCst)
+    fn enter(&self, phase: Phase) {
+        // A worker looks at it once more after its waker is in the hub.
+        let before = self.0.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        if before < phase as u8
+            && let Some(hub) = self.0.hub.get()
+        {
+            hub.wake_all();
+        }
     }
 
-    /// The server runs from now on; the workers have to ask [`Handle::is_stopped`] afterwards.
+    /// Asked by a worker when it is woken.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.0.phase.load(Ordering::SeqCst) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            2 => Phase::Stopping,
+            _ => Phase::Aborting,
+        }
+    }
+
+    /// How to drain, from [`Phase::Draining`] on if it was entered.
+    pub(crate) fn drain_options(&self) -> Drain {
+        self.0.drain.get().copied().unwrap_or_default()
+    }
+
+    /// The server runs from now on; the workers have to ask for the [`Handle::phase`] afterwards.
     pub(crate) fn start(&self, hub: Arc<Hub>) {
         // A server runs once: `run` takes it.
         let _ = self.0.hub.set(hub);
@@ -206,6 +287,6 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("stop", &self.0.stop).finish_non_exhaustive()
+        f.debug_struct("Handle").field("phase", &self.phase()).finish_non_exhaustive()
     }
 }

@@ -168,6 +168,6 @@ pub enum Cause {
     Idle,
     /// [`Config::lifetime_max`](crate::Config::lifetime_max) was over.
     Lifetime,
-    /// The server stops.
+    /// The server stops or drains.
     Shutdown,
 }

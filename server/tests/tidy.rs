@@ -10,7 +10,7 @@ use std::{
 const ORDER: &[&[&str]] = &[
     &["parts", "error"],
     &["address", "id"],
-    &["config"],
+    &["config", "drain"],
     &["admission", "mail", "driver"],
     &["protocol", "adopt"],
     &["table"],

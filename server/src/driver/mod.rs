@@ -38,6 +38,12 @@ pub(crate) trait Driver {
     /// Accepts no more from a listener, but for what is under way.
     fn stop_accept(&mut self, listener: ListenerId);
 
+    /// Accepts those that wait already, and closes the listener behind them: who comes later is
+    /// refused. A driver whose listeners nobody waits at has nothing more to do than to stop.
+    fn finish_accept(&mut self, listener: ListenerId) {
+        self.stop_accept(listener);
+    }
+
     /// Takes over a stream that something else accepted: it is not open yet.
     fn adopt(&mut self, stream: OwnedFd) -> io::Result<Self::Socket>;
 

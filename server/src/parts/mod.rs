@@ -10,5 +10,6 @@ pub(crate) mod outbox;
 pub(crate) mod patterns;
 pub(crate) mod rate;
 pub(crate) mod slots;
+pub(crate) mod spread;
 pub(crate) mod timer;
 pub(crate) mod topics;

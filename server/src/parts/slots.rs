@@ -72,6 +72,11 @@ impl<T> Slots<T> {
         self.len
     }
 
+    /// How many slots there ever were at once: their indices are below.
+    pub(crate) const fn bound(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The id of the new slot; gives `value` back when all slots are taken.
     pub(crate) fn insert(&mut self, value: T) -> Result<SlotId, T> {
         if self.len == SLOTS_MAX {

@@ -119,6 +119,23 @@ impl Table {
         self.timers.arm(id.index(), self.now + self.timeouts.close + self.response_time(id));
     }
 
+    /// From now on, a peer that ends and has something to take may take it until `deadline`.
+    pub(crate) fn flush_until(&mut self, deadline: Instant) {
+        self.flush_until = Some(deadline);
+    }
+
+    /// The time of an ending connection is over: whether it has more, because the server drains, and
+    /// bytes wait for the peer.
+    pub(crate) fn may_flush_on(&mut self, id: SlotId) -> bool {
+        let Some(until) = self.flush_until.filter(|until| self.now < *until) else { return false };
+        let slot = self.slots.get(id);
+        let may = slot.is_some_and(|slot| slot.ends() && slot.output.queued(&self.arena) > 0);
+        if may {
+            self.timers.arm(id.index(), until);
+        }
+        may
+    }
+
     /// The timer of an open connection is due, or it was just opened: pings a silent peer, and arms
     /// the timer for the next look. What the peer sends until then does not touch it. Only what was
     /// pinged is ever gone, so that a server that slept does not end peers that had no chance.

@@ -83,6 +83,8 @@ pub(crate) struct Table {
     timers: Wheel,
     alarms: Alarms,
     timeouts: Timeouts,
+    /// Set by a drain: until then, peers that have something to take may take it.
+    flush_until: Option<Instant>,
     meter: Meter,
     outgoing: Outgoing,
     start: Instant,
@@ -139,6 +141,7 @@ impl Table {
             timers: Wheel::new(options.now),
             alarms: Alarms::new(options.now),
             timeouts: options.timeouts,
+            flush_until: None,
             meter: Meter::new(options.rates),
             outgoing: options.outgoing,
             start: options.now,
@@ -198,6 +201,16 @@ impl Table {
             Slot { opened: false, .. } => Reached::Admission,
             Slot { opened: true, .. } => Reached::Open,
         })
+    }
+
+    /// How many slots there ever were at once: their indices are below.
+    pub(crate) const fn slot_count(&self) -> usize {
+        self.slots.bound()
+    }
+
+    /// The connection in a slot.
+    pub(crate) fn id_at(&self, index: usize) -> Option<SlotId> {
+        self.slots.id_at(index)
     }
 
     pub(crate) fn ids(&self) -> Vec<SlotId> {
@@ -333,6 +346,12 @@ impl Table {
     /// Begins the closing handshake for a reason of our own.
     pub(crate) fn shut_down(&mut self, id: SlotId, closing: Closing) {
         self.begin_close(id, closing.frame(), closing);
+    }
+
+    /// The same because the server drains, with the code that it was told.
+    pub(crate) fn drain(&mut self, id: SlotId, code: CloseCode) {
+        let frame = CloseFrame { code, ..Closing::Shutdown.frame() };
+        self.begin_close(id, frame, Closing::Shutdown);
     }
 
     fn begin_close(&mut self, id: SlotId, frame: CloseFrame<'_>, closing: Closing) -> SendStatus {

@@ -185,6 +185,11 @@ impl Table {
         if is_blocked {
             return;
         }
+        if self.flush_until.is_some() && slot.ends() {
+            // It had the time to take all; now it has that to answer.
+            self.arm_close(id);
+        }
+        let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.stage {
             Stage::Ending(_) => self.ending.push(id),
             Stage::Http(_) => {}

@@ -83,6 +83,15 @@ impl Closing {
 }
 
 impl Slot {
+    /// Whether we began the closing handshake, or nothing is left but to send what waits.
+    pub(super) fn ends(&self) -> bool {
+        match self.stage {
+            Stage::Http(_) => false,
+            Stage::WebSocket(_) => self.closing != Closing::No,
+            Stage::Ending(_) => true,
+        }
+    }
+
     pub(super) const fn new(stage: Stage, is_admitted: bool, now: Tick) -> Self {
         Self {
             stage,

@@ -4,6 +4,7 @@ use super::{Member, Worker, connections::Connections};
 use crate::{
     adopt::{Adopted, Adoptee},
     driver::Driver,
+    handle::Phase,
     handler::Handler,
     parts::slots::SlotId,
     table::Table,
@@ -100,7 +101,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             tracing::warn!(%peer, "a stream was not adopted: there is no slot left");
             return;
         };
-        if self.stop_at.is_some() {
+        if self.phase >= Phase::Stopping {
             return self.connections.remove(id);
         }
         let opened = self.driver.adopt(socket).and_then(|socket| self.driver.open(id, socket));
@@ -110,6 +111,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
         if let Some(adoption) = adoption {
             self.connections.open_adopted(id, Adopted::new(adoption, peer));
+            self.drain_late(id);
         }
         self.pace(id);
         if !received.is_empty() {

@@ -36,6 +36,8 @@ pub(super) struct Connections<H: Handler> {
     pub(super) handshakes: Meter,
     /// The addresses that connections are counted by, by slot, if they are.
     addresses: Vec<Option<IpAddr>>,
+    /// No WebSocket opens any more.
+    pub(super) is_draining: bool,
     /// Connections that are to be told that they are refused.
     refused: usize,
     /// WebSockets, open or closing.
@@ -91,6 +93,7 @@ impl<H: Handler> Connections<H> {
             admission: member.hub.admission.clone(),
             handshakes,
             addresses: Vec::new(),
+            is_draining: false,
             refused: 0,
             open: 0,
         }
@@ -99,7 +102,11 @@ impl<H: Handler> Connections<H> {
     /// A slot for a connection that was accepted; `None` when there is none, or when too many wait to
     /// be told that they are refused.
     pub(super) fn accept(&mut self, peer: PeerAddress) -> Option<SlotId> {
-        match self.admission.enter(peer) {
+        let admitted = match self.is_draining {
+            true => Err(Refusal::Draining),
+            false => self.admission.enter(peer),
+        };
+        match admitted {
             Ok(()) => self.insert(peer, None),
             Err(_) if self.refused >= EXCESS_MAX => None,
             Err(refusal) => self.insert(peer, Some(refusal)),
@@ -190,6 +197,9 @@ impl<H: Handler> Connections<H> {
         while self.table.output_bytes() <= output_bytes_max
             && let Some(id) = self.table.next_expired()
         {
+            if self.table.may_flush_on(id) {
+                continue;
+            }
             match self.table.stage(id) {
                 Some(Stage::WebSocket(_)) => self.handle_deadline(id),
                 Some(Stage::Http(_)) => self.time_out_http(id),

@@ -72,6 +72,9 @@ impl<H: Handler> Connections<H> {
                 )
                 .map_err(Response::from)
                 .and_then(|upgrade| {
+                    if self.is_draining {
+                        return Err(Refusal::Draining.into());
+                    }
                     if !self.handshakes.take(0, 0, self.table.tick()) {
                         return Err(Refusal::Rate.into());
                     }
@@ -121,7 +124,9 @@ impl<H: Handler> Connections<H> {
     fn answer(&mut self, id: SlotId, request: &Request<'_>) -> Next {
         let response = self.handler.on_request(request);
         // A client that sends requests and reads no answer gets no more of them.
-        let keep_alive = request.is_keep_alive() && self.table.queued(id) < ANSWER_BYTES_MAX;
+        let keep_alive = request.is_keep_alive()
+            && self.table.queued(id) < ANSWER_BYTES_MAX
+            && !self.is_draining;
         let options = ResponseOptions { keep_alive, head_only: request.method() == "HEAD" };
         if let Some(out) = self.table.output(id) {
             response.write(out, options);
@@ -171,6 +176,7 @@ impl From<Refusal> for Response {
             Refusal::Full => (Status::SERVICE_UNAVAILABLE, "the server is full\n"),
             Refusal::Pending => (Status::SERVICE_UNAVAILABLE, "too many are not open yet\n"),
             Refusal::Rate => (Status::SERVICE_UNAVAILABLE, "too many open in this second\n"),
+            Refusal::Draining => (Status::SERVICE_UNAVAILABLE, "the server stops\n"),
             Refusal::Address => (Status::TOO_MANY_REQUESTS, "too many from this address\n"),
         };
         Self::text(status, text).header("Retry-After", RETRY_AFTER_SECONDS)

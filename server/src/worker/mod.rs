@@ -2,6 +2,7 @@
 
 mod adopt;
 mod connections;
+mod drain;
 mod http;
 mod quiet;
 #[cfg(feature = "sim")]
@@ -12,7 +13,7 @@ use crate::{
     config::Config,
     driver::{Completion, Driver, ListenerId},
     error::Result,
-    handle::Handle,
+    handle::{Handle, Phase},
     handler::{Cause, Handler},
     hub::Hub,
     listen::SocketFile,
@@ -26,6 +27,7 @@ use crate::{
 };
 use adopt::Adoptions;
 use connections::Connections;
+use drain::Draining;
 use quiet::Quiet;
 use std::{
     collections::VecDeque,
@@ -60,8 +62,13 @@ pub(crate) struct Worker<H: Handler, D> {
     listeners: Vec<ListenerId>,
     close_timeout: Duration,
     tick_output_bytes: usize,
-    /// Set once the server stops: when to stop waiting for the peers.
+    /// Another thread wants something of this one.
+    is_woken: bool,
+    /// The last phase that was taken note of.
+    phase: Phase,
+    /// Set once the server drains or stops: when to stop waiting for the peers.
     stop_at: Option<Instant>,
+    draining: Option<Draining>,
     /// What others ask for, and how much of the first batch is done.
     mail: VecDeque<Arc<Batch>>,
     mail_done: usize,
@@ -85,7 +92,11 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             // What drains, completions, mail and deadlines each add to it, and what is received at
             // once, is to have room in one topic.
             tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 8),
+            // Perhaps the handle was used already.
+            is_woken: true,
+            phase: Phase::Serving,
             stop_at: None,
+            draining: None,
             mail: VecDeque::new(),
             mail_done: 0,
             has_more_mail: false,
@@ -108,23 +119,45 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.files = files;
     }
 
-    /// Serves until the server is stopped and all connections are gone.
+    /// Serves until the server is drained or stopped and all connections are gone.
     pub(crate) fn run(mut self) -> Result<()> {
-        if self.member.handle.is_stopped() {
-            self.stop();
-        }
-        while !self.is_finished() {
+        loop {
             self.tick()?;
+            if self.is_finished() {
+                self.report_drained();
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    pub(crate) fn is_finished(&self) -> bool {
-        self.stop_at.is_some_and(|at| self.connections.table.len() == 0 || at <= self.driver.now())
+    /// Whether nothing is left to wait for; to be asked after a tick. The one that learns of the end
+    /// still accepts those that wait.
+    pub(crate) fn is_finished(&mut self) -> bool {
+        let table = &mut self.connections.table;
+        let is_done =
+            table.len() == 0 && !table.outgoing().is_held_up() && !self.adoptions.is_ready(table);
+        self.stop_at.is_some_and(|at| is_done || at <= self.driver.now())
     }
 
-    /// Sends what the last tick wrote, waits, and handles what came.
+    fn follow_handle(&mut self) {
+        let phase = self.member.handle.phase();
+        if phase <= self.phase {
+            return;
+        }
+        self.phase = phase;
+        match phase {
+            Phase::Serving => {}
+            Phase::Draining => self.begin_drain(),
+            Phase::Stopping => self.stop(),
+            Phase::Aborting => self.stop_at = Some(self.driver.now()),
+        }
+    }
+
+    /// Does what the handle asks for, sends what the last tick wrote, waits, and handles what came.
     pub(crate) fn tick(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_woken) {
+            self.follow_handle();
+        }
         self.send_and_wait()?;
         self.finish_sends();
         // What there was no room for in the last tick is first in this one: behind completions it
@@ -153,7 +186,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     continue;
                 }
                 Completion::Accepted { socket, peer } => {
-                    if let Some(id) = self.connections.accept(peer)
+                    if self.phase < Phase::Stopping
+                        && let Some(id) = self.connections.accept(peer)
                         && let Err(error) = self.driver.open(id, socket)
                     {
                         tracing::warn!(%error, "a connection could not be opened");
@@ -180,6 +214,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
         self.handle_adoptions();
         self.handle_deadlines(is_behind);
+        self.drain_some();
         while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
         }
@@ -234,9 +269,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn handle_woken(&mut self) {
-        if self.member.handle.is_stopped() {
-            self.stop();
-        }
+        self.is_woken = true;
         self.has_more_mail = true;
         self.adoptions.has_more = true;
     }
@@ -263,6 +296,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                 return;
             }
             self.mail.pop_front();
+            if let Some(draining) = &mut self.draining {
+                draining.mail_before = draining.mail_before.saturating_sub(1);
+            }
         }
     }
 
@@ -300,11 +336,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn stop(&mut self) {
-        if self.stop_at.is_some() {
-            return;
-        }
-        let now = self.driver.now();
-        self.stop_at = Some(now + self.close_timeout);
+        // A drain may end before that.
+        let deadline = self.driver.now() + self.close_timeout;
+        self.stop_at = Some(self.stop_at.map_or(deadline, |at| at.min(deadline)));
         for &listener in &self.listeners {
             self.driver.stop_accept(listener);
         }
@@ -323,14 +357,17 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     fn wait_until(&mut self) -> Option<Instant> {
         let now = self.driver.now();
+        let is_finished = self.is_finished();
         let table = &mut self.connections.table;
         let has_more = !self.mail.is_empty() || self.has_more_mail;
-        if table.has_work_after_sends() || has_more || self.adoptions.is_ready(table) {
+        let has_work = table.has_work_after_sends() || self.adoptions.is_ready(table);
+        if is_finished || has_more || has_work {
             return Some(now);
         }
         let retry = table.outgoing().is_held_up().then(|| now + MAIL_RETRY);
         let deadline = table.next_deadline();
-        deadline.into_iter().chain(self.quiet.next()).chain(self.stop_at).chain(retry).min()
+        let own = [deadline, self.quiet.next(), self.stop_at, self.next_drain(), retry];
+        own.into_iter().flatten().min()
     }
 
     /// Gives back what is kept for reuse.

@@ -190,6 +190,11 @@ impl Serving {
         Raw::new(TcpStream::connect(self.tcp_address()).unwrap())
     }
 
+    /// Waits for the end of a server that ends by itself.
+    pub(crate) fn wait(&mut self) -> std::thread::Result<quelea::Result<()>> {
+        self.thread.take().expect("it was not waited for before").join()
+    }
+
     /// Stops the server, if it was not, and waits for its end: `None` if that was waited for before.
     pub(crate) fn join(&mut self) -> Option<std::thread::Result<quelea::Result<()>>> {
         self.handle.stop();
@@ -259,6 +264,11 @@ impl Running {
         self.handle.adopt_websocket(stream, received, Adoption::default()).unwrap();
         assert_eq!(self.called(), Called::Open);
         raw
+    }
+
+    /// Waits for the end of a server that ends by itself.
+    pub(crate) fn wait(&mut self) {
+        self.serving.wait().unwrap().unwrap();
     }
 
     /// Stops the server and waits for its end.

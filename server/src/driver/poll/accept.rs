@@ -1,7 +1,7 @@
 //! Accepting: in batches, and without spinning when descriptors run out.
 
 use crate::{address::PeerAddress, driver::Listener};
-use mio::{Interest, Registry, Token, net};
+use mio::{Interest, Registry, Token, event, net};
 use socket2::Socket;
 use std::{
     io::{self, ErrorKind},
@@ -13,11 +13,16 @@ use std::{
 const TURN: u32 = 64;
 /// How long to leave the kernel alone after it had no descriptor or memory to give.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// The most that may wait in the kernel to be accepted; beyond it, they came since.
+const WAITING_MAX: u32 = 4096;
 
 /// One listener.
 pub(super) struct Acceptor {
-    listener: Source,
+    /// `None` once it is closed.
+    listener: Option<Source>,
     stopped: bool,
+    /// How many are accepted before it is closed, if it is to be.
+    left: Option<u32>,
     /// An edge came and the queue was not found empty since.
     readable: bool,
     /// It is in the driver's queue.
@@ -60,8 +65,9 @@ impl Acceptor {
             }
         };
         Ok(Self {
-            listener,
+            listener: Some(listener),
             stopped: false,
+            left: None,
             readable: false,
             queued: false,
             turn: 0,
@@ -79,6 +85,14 @@ impl Acceptor {
         self.stopped = true;
     }
 
+    /// Accepts those that wait, and then closes; whether the acceptor has to be queued.
+    pub(super) fn finish(&mut self) -> bool {
+        // Those that wait may not have been told of yet.
+        (self.readable, self.retry_at) = (true, None);
+        self.left = Some(WAITING_MAX);
+        self.enqueue()
+    }
+
     pub(super) const fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -93,21 +107,27 @@ impl Acceptor {
     }
 
     fn enqueue(&mut self) -> bool {
-        let enqueue = self.readable && !self.stopped && !self.queued && self.retry_at.is_none();
+        let is_wanted = self.readable && !self.stopped && self.listener.is_some();
+        let enqueue = is_wanted && !self.queued && self.retry_at.is_none();
         self.queued |= enqueue;
         enqueue
     }
 
-    pub(super) fn accept(&mut self, now: Instant) -> Accept {
-        if self.stopped {
+    pub(super) fn accept(&mut self, now: Instant, registry: &Registry) -> Accept {
+        let Some(listener) = self.listener.as_ref().filter(|_| !self.stopped) else {
             self.queued = false;
             return Accept::Nothing;
+        };
+        if self.left == Some(0) {
+            return self.close(registry);
         }
-        match self.listener.accept() {
+        match listener.accept() {
             Ok((socket, peer)) => {
+                self.left = self.left.map(|left| left - 1);
                 self.turn = (self.turn + 1) % TURN;
                 Accept::Accepted { socket, peer, turn_is_over: self.turn == 0 }
             }
+            Err(_) if self.left.is_some() => self.close(registry),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 (self.queued, self.readable) = (false, false);
                 Accept::Nothing
@@ -119,9 +139,26 @@ impl Acceptor {
             }
         }
     }
+
+    fn close(&mut self, registry: &Registry) -> Accept {
+        self.queued = false;
+        if let Some(mut listener) = self.listener.take() {
+            // Other workers may have the same socket: then closing it is not enough for epoll. It
+            // fails only when epoll does not know it.
+            let _ = registry.deregister(listener.as_event_source());
+        }
+        Accept::Nothing
+    }
 }
 
 impl Source {
+    const fn as_event_source(&mut self) -> &mut dyn event::Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+
     fn accept(&self) -> io::Result<(Socket, PeerAddress)> {
         loop {
             let accepted = match self {

@@ -265,7 +265,7 @@ impl Poll {
     }
 
     fn accept(&mut self, listener: ListenerId) -> Option<Completion<'static, Socket>> {
-        match self.acceptors[listener.0].accept(self.now) {
+        match self.acceptors[listener.0].accept(self.now, self.poll.registry()) {
             Accept::Accepted { socket, peer, turn_is_over } => {
                 if turn_is_over {
                     self.ready.push_back(Ready::Accept(listener));
@@ -298,6 +298,12 @@ impl Driver for Poll {
 
     fn stop_accept(&mut self, listener: ListenerId) {
         self.acceptors[listener.0].stop();
+    }
+
+    fn finish_accept(&mut self, listener: ListenerId) {
+        if self.acceptors[listener.0].finish() {
+            self.ready.push_back(Ready::Accept(listener));
+        }
     }
 
     fn adopt(&mut self, stream: OwnedFd) -> io::Result<Socket> {

@@ -224,3 +224,31 @@ fn a_wait_that_found_as_much_as_it_can_take_says_so() {
     };
     assert_eq!([wait(), wait()], [true, false]);
 }
+
+#[test]
+fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later() {
+    let mut world = Tcp::<false>::new();
+    // More than a turn; the driver has not looked at the listener yet.
+    let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
+    let listener = world.listener;
+    world.driver.finish_accept(listener);
+    let mut accepted = 0;
+    loop {
+        let until = world.driver.now() + Duration::from_millis(20);
+        world.driver.wait([].into_iter(), Some(until)).unwrap();
+        let before = accepted;
+        while let Some(completion) = world.driver.next() {
+            assert!(matches!(completion, Completion::Accepted { .. }));
+            accepted += 1;
+        }
+        if accepted == before {
+            break;
+        }
+    }
+    assert_eq!(accepted, 70);
+    assert!(TcpStream::connect(world.address).is_err());
+    // What is done already may be asked for again.
+    world.driver.finish_accept(listener);
+    world.driver.stop_accept(listener);
+    assert!(world.driver.next().is_none());
+}
