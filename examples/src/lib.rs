@@ -19,8 +19,10 @@ pub mod logging {
 /// The options that all servers share.
 pub mod server {
     use clap::Args;
+    use quelea::Drain;
+    use std::time::Duration;
 
-    /// Where to listen, and with how many threads.
+    /// Where to listen, with how many threads, and how to end.
     #[derive(Args, Clone, Debug)]
     pub struct Options {
         /// Where to listen: HOST:PORT, or unix:PATH.
@@ -29,5 +31,34 @@ pub mod server {
         /// How many workers, each a thread [default: one for each core].
         #[arg(long, value_name = "COUNT")]
         pub workers: Option<usize>,
+        /// How long it takes to close all connections after a SIGTERM; after Ctrl-C it is no time.
+        /// A second signal ends the server at once. Either way it exits with 0 [default: 10].
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        pub drain_window: Option<Duration>,
+        /// When the server ends at the latest after a signal [default: 25, or 15 more than the
+        /// window].
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        pub drain_timeout: Option<Duration>,
+    }
+
+    impl Options {
+        /// How to drain.
+        pub fn drain(&self) -> Drain {
+            let defaults = Drain::default();
+            let window_max = self.drain_timeout.unwrap_or(defaults.window);
+            let window = self.drain_window.unwrap_or(defaults.window.min(window_max));
+            let after = defaults.timeout - defaults.window;
+            let timeout = self.drain_timeout.unwrap_or(window.saturating_add(after));
+            Drain { window, timeout, ..defaults }
+        }
+    }
+
+    /// Reads a time in seconds, such as `0.5`.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn seconds(text: &str) -> Result<Duration, String> {
+        let seconds = text.parse().map_err(|error| format!("{error}"))?;
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
     }
 }

@@ -12,6 +12,8 @@ use crate::{
     listen::{self, Bound, SocketFile},
     worker::{self, Member},
 };
+#[cfg(feature = "signals")]
+use crate::{drain::Drain, signals::Registration};
 use std::{fmt, io, sync::Arc, thread};
 
 mod pin;
@@ -71,6 +73,8 @@ pub struct Server<F> {
     bound: Vec<Bound>,
     needs_listener: bool,
     handle: Handle,
+    #[cfg(feature = "signals")]
+    signals: Option<Registration>,
 }
 
 impl<F, H> Server<F>
@@ -86,6 +90,8 @@ where
             bound: Vec::new(),
             needs_listener: true,
             handle: Handle::default(),
+            #[cfg(feature = "signals")]
+            signals: None,
         }
     }
 
@@ -120,6 +126,37 @@ where
     pub fn without_listener(mut self) -> Self {
         self.needs_listener = false;
         self
+    }
+
+    /// From now on, the first SIGTERM or SIGINT drains the server, and a second one
+    /// [aborts](Handle::abort) it: either way [`run`](Server::run) returns, so that the process can
+    /// end as it likes. With SIGINT, which is Ctrl-C, the window of the drain is zero.
+    ///
+    /// All servers of a process that ask for it drain together, each as it was told. While there is
+    /// none of them any more, SIGTERM and SIGINT end the process, as they do by default. Handlers
+    /// that the program has for them are called as well.
+    ///
+    /// ```no_run
+    /// use quelea::{Conn, Drain, Handler, Message, Server};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type State = ();
+    /// #     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {}
+    /// # }
+    ///
+    /// fn main() -> quelea::Result<()> {
+    ///     let server = Server::new(|_worker| Echo).drain_on_signals(Drain::default())?;
+    ///     server.listen("127.0.0.1:9001")?.run()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the value that cannot work; [`Error::Io`] if the system gives no
+    /// thread to wait for signals, or no way to have them.
+    #[cfg(feature = "signals")]
+    pub fn drain_on_signals(mut self, drain: Drain) -> Result<Self> {
+        self.signals = Some(Registration::new(self.handle(), drain)?);
+        Ok(self)
     }
 
     /// The addresses it listens on, with the ports that were given for port 0.

@@ -42,6 +42,8 @@ mod listen;
 mod mail;
 mod parts;
 mod protocol;
+#[cfg(feature = "signals")]
+mod signals;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod table;

@@ -18,7 +18,7 @@ const ORDER: &[&[&str]] = &[
     &["upgrade"],
     &["handler"],
     &["handle", "listen"],
-    &["worker"],
+    &["worker", "signals"],
     &["app"],
     &["sim"],
 ];

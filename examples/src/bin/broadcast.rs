@@ -31,5 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
     let config = Config { workers: arguments.server.workers, ..Config::default() };
-    Ok(Server::new(|_worker| Broadcast).config(config)?.listen(&*arguments.server.listen)?.run()?)
+    let server = Server::new(|_worker| Broadcast).config(config)?;
+    let server = server.drain_on_signals(arguments.server.drain())?;
+    Ok(server.listen(&*arguments.server.listen)?.run()?)
 }

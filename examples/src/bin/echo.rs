@@ -4,7 +4,10 @@
 
 use clap::{Parser, ValueEnum};
 use quelea::{Config, Conn, Handler, Message, OriginPolicy, Server};
-use quelea_examples::{logging, server};
+use quelea_examples::{
+    logging,
+    server::{self, seconds},
+};
 use std::time::Duration;
 
 /// A WebSocket server that sends every message back.
@@ -33,11 +36,6 @@ struct Arguments {
     /// The most messages a second from one client, pings and pongs included [default: no limit].
     #[arg(long, value_name = "COUNT")]
     messages_per_second: Option<u32>,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,5 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         messages_per_second_max: arguments.messages_per_second.or(defaults.messages_per_second_max),
         ..defaults
     };
-    Ok(Server::new(|_worker| Echo).config(config)?.listen(&*arguments.server.listen)?.run()?)
+    let server = Server::new(|_worker| Echo).config(config)?;
+    let server = server.drain_on_signals(arguments.server.drain())?;
+    Ok(server.listen(&*arguments.server.listen)?.run()?)
 }

@@ -115,7 +115,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rooms = Arc::new(Rooms::new());
     let config = Config { workers: arguments.server.workers, ..Config::default() };
     let make = move |worker: Worker| Chat { rooms: rooms.clone(), handle: worker.handle().clone() };
-    let server = Server::new(make).config(config)?.listen(&*arguments.server.listen)?;
+    let server = Server::new(make).config(config)?.drain_on_signals(arguments.server.drain())?;
+    let server = server.listen(&*arguments.server.listen)?;
     for address in server.local_addresses() {
         tracing::info!("open http://{address}/ in a browser");
     }
