@@ -13,10 +13,10 @@ START_PATIENCE = 20
 class Echo:
     """A running server; `port` is where it listens."""
 
-    def __init__(self, binary, arguments, listen="127.0.0.1", wrapper=()):
+    def __init__(self, binary, arguments, listen="127.0.0.1", wrapper=(), log="quelea=debug"):
         command = [*wrapper, binary, "--listen", f"{listen}:0", *map(str, arguments)]
-        log = {**os.environ, "RUST_LOG": "quelea=debug"}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=log)
+        environment = {**os.environ, "RUST_LOG": log}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines = []
         self.news = threading.Condition()
         self.ended = False
