@@ -94,14 +94,15 @@ pub trait Handler {
     /// A ping came (RFC 6455, section 5.5.2); it is answered already.
     fn on_ping(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
-    /// A pong came (RFC 6455, section 5.5.3), asked for or not; but those that answer the pings of
-    /// [`Config::ping_interval`](crate::Config::ping_interval) go to
+    /// A pong came (RFC 6455, section 5.5.3), asked for or not; but not those that answer the pings
+    /// of [`Config::ping_interval`](crate::Config::ping_interval), see
     /// [`on_round_trip`](Handler::on_round_trip).
     fn on_pong(&mut self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {}
 
     /// A ping of [`Config::ping_interval`](crate::Config::ping_interval) was answered after so
     /// long: the way there and back, and what both ends were busy with meanwhile. It is what the
-    /// peer's answer says: a peer that wants to can make it too short.
+    /// peer's answer says: a peer that wants to can make it too short. An answer that came later than
+    /// a peer has time for, because this server stood still meanwhile, is not told.
     fn on_round_trip(&mut self, conn: &mut Conn<'_, Self::State>, round_trip: Duration) {}
 
     /// The peer was [backlogged](crate::SendStatus::Backlogged), and no more than
@@ -121,9 +122,10 @@ pub trait Handler {
 #[non_exhaustive]
 pub struct Closed<'a> {
     /// The peer's close code; [`CloseCode::NO_STATUS`] if its close frame had none,
-    /// [`CloseCode::ABNORMAL`] if there was no close frame. After a violation, the code we sent.
+    /// [`CloseCode::ABNORMAL`] if there was no close frame. After a violation, the code for it, which
+    /// we sent unless we had begun the closing handshake before.
     pub code: CloseCode,
-    /// The peer's reason, often empty; after a violation, the one we sent.
+    /// The peer's reason, often empty; after a violation, what it was.
     pub reason: &'a str,
     /// What we saw happen.
     pub cause: Cause,

@@ -29,6 +29,18 @@ pub(crate) enum Checked {
     Idle,
 }
 
+/// What a pong answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// A ping of ours, sent so long ago.
+    Heartbeat(Duration),
+    /// A ping of ours, but it says nothing of the way: we stood still meanwhile, or the peer has
+    /// made the answer up.
+    Implausible,
+    /// None of ours.
+    Other,
+}
+
 /// A timer beside the one that each slot has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
@@ -169,13 +181,20 @@ impl Table {
         Checked::Alive
     }
 
-    /// How long ago the ping was sent that a pong answers, if it is one of ours.
-    pub(crate) fn round_trip(&self, payload: &[u8]) -> Option<Duration> {
-        let sent = payload.strip_prefix(&PING_MARK)?;
-        let sent = Duration::from_nanos(u64::from_be_bytes(sent.try_into().ok()?));
-        let round_trip = self.now.duration_since(self.start).checked_sub(sent)?;
-        let longest = self.timeouts.ping_interval? + self.timeouts.pong;
-        (round_trip <= longest).then_some(round_trip)
+    /// Which ping a pong answers.
+    pub(crate) fn answered(&self, payload: &[u8]) -> Answered {
+        let (Some(interval), Some(sent)) =
+            (self.timeouts.ping_interval, payload.strip_prefix(&PING_MARK))
+        else {
+            return Answered::Other;
+        };
+        let Ok(sent) = sent.try_into() else { return Answered::Other };
+        let sent = Duration::from_nanos(u64::from_be_bytes(sent));
+        let round_trip = self.now.duration_since(self.start).checked_sub(sent);
+        match round_trip.filter(|round_trip| *round_trip <= interval + self.timeouts.pong) {
+            Some(round_trip) => Answered::Heartbeat(round_trip),
+            None => Answered::Implausible,
+        }
     }
 
     /// Starts to watch a connection that was just opened.

@@ -10,7 +10,7 @@ mod settle;
 mod skips;
 mod slot;
 
-pub(crate) use deadlines::{Alarm, Checked, Timeouts};
+pub(crate) use deadlines::{Alarm, Answered, Checked, Timeouts};
 pub(crate) use fanout::FanoutOptions;
 pub use fanout::SubscribeStatus;
 #[cfg(feature = "sim")]

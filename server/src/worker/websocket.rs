@@ -4,7 +4,7 @@ use super::connections::Connections;
 use crate::{
     handler::{Cause, Closed, Handler},
     parts::slots::SlotId,
-    table::{Closing, Ending},
+    table::{Answered, Closing, Ending},
 };
 use quelea_core::{CloseCode, Event, Received, Violation};
 
@@ -38,17 +38,17 @@ impl<H: Handler> Connections<H> {
         if !self.table.count_received(id, len, is_message) {
             return self.table.shut_down(id, Closing::TooFast);
         }
-        let round_trip = match &event {
-            Event::Pong(payload) => self.table.round_trip(payload),
-            _ => None,
+        let answered = match &event {
+            Event::Pong(payload) => self.table.answered(payload),
+            _ => Answered::Other,
         };
         let (handler, mut conn) = self.conn(id);
-        match (event, round_trip) {
+        match (event, answered) {
             (Event::Message(message), _) => handler.on_message(&mut conn, message),
             (Event::Ping(payload), _) => handler.on_ping(&mut conn, payload),
-            (Event::Pong(payload), None) => handler.on_pong(&mut conn, payload),
-            (Event::Pong(_), Some(round_trip)) => handler.on_round_trip(&mut conn, round_trip),
-            (Event::Close(_), _) => {}
+            (Event::Pong(_), Answered::Heartbeat(time)) => handler.on_round_trip(&mut conn, time),
+            (Event::Pong(payload), Answered::Other) => handler.on_pong(&mut conn, payload),
+            (Event::Pong(_), Answered::Implausible) | (Event::Close(_), _) => {}
         }
     }
 
