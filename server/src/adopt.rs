@@ -180,7 +180,7 @@ impl fmt::Display for AdoptRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotRunning => "the server does not run yet",
-            Self::Stopped => "the server was stopped",
+            Self::Stopped => "the server stops",
             Self::Full => "the server is full",
             Self::Pending => "too many are not open yet",
             Self::Address => "too many from this address",

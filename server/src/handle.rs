@@ -73,7 +73,8 @@ impl Handle {
     /// [`Server::run`](crate::Server::run) returns once all are gone, at the latest after
     /// [`Drain::timeout`]. Open connections go on until their turn. Who asks for a WebSocket
     /// meanwhile gets 503 with `Retry-After`, and who asks for a page gets it as the last one on
-    /// its connection. Listeners are closed, so another server may take their place.
+    /// its connection. Listeners are closed, so another server may take their place, and nothing more
+    /// is adopted.
     ///
     /// The first drain counts: another one changes nothing, and so does one after
     /// [`Handle::stop`], which is quicker. A worker that is inside of a callback begins when that

@@ -3,7 +3,10 @@
 
 mod support;
 
-use quelea::{Cause, CloseCode, Closed, Config, Conn, ConnId, Drain, Handler, Message, Server};
+use quelea::{
+    AdoptRefusal, Adoption, Cause, CloseCode, Closed, Config, Conn, ConnId, Drain, Handler,
+    Message, Server,
+};
 use std::{
     collections::HashSet,
     io::{ErrorKind, Read},
@@ -446,6 +449,24 @@ fn who_waits_to_be_accepted_is_answered_and_who_comes_later_finds_nobody() {
     // Another server may take its place.
     Server::new(|_| Subscriber::default()).listen(address).unwrap();
     site.handle.abort();
+}
+
+#[test]
+fn a_websocket_that_waits_to_be_adopted_is_closed_properly_and_later_ones_are_refused() {
+    let mut site = Site::start_with_one_worker();
+    let mut raws = site.open(1);
+    site.put_to_sleep(&mut raws[0]);
+    let (stream, mut waiting) = pair();
+    site.handle.adopt_websocket(stream, [], Adoption::default()).unwrap();
+    site.handle.drain(slowly()).unwrap();
+    assert_eq!(answer_close(&mut waiting), (1012, reason()));
+    let (stream, _) = pair();
+    let refused = site.handle.adopt_websocket(stream, [], Adoption::default()).unwrap_err();
+    assert_eq!(refused.reason, AdoptRefusal::Stopped);
+    assert_eq!(raws[0].read_frame(), (TEXT, b"sleep".to_vec()));
+    assert_eq!(answer_close(&mut raws[0]), (1012, reason()));
+    site.end();
+    site.all_were_shut_down(2, 1012);
 }
 
 #[test]

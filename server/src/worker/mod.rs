@@ -62,10 +62,10 @@ pub(crate) struct Worker<H: Handler, D> {
     listeners: Vec<ListenerId>,
     close_timeout: Duration,
     tick_output_bytes: usize,
-    /// Another thread wants something of this one.
-    is_woken: bool,
     /// The last phase that was taken note of.
     phase: Phase,
+    /// The handle is at a later one.
+    is_behind_handle: bool,
     /// Set once the server drains or stops: when to stop waiting for the peers.
     stop_at: Option<Instant>,
     draining: Option<Draining>,
@@ -92,9 +92,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             // What drains, completions, mail and deadlines each add to it, and what is received at
             // once, is to have room in one topic.
             tick_output_bytes: TICK_OUTPUT_BYTES.min(config.outbox_bytes_max / 8),
-            // Perhaps the handle was used already.
-            is_woken: true,
             phase: Phase::Serving,
+            // Perhaps it was used before the server ran.
+            is_behind_handle: true,
             stop_at: None,
             draining: None,
             mail: VecDeque::new(),
@@ -140,12 +140,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn follow_handle(&mut self) {
-        let phase = self.member.handle.phase();
-        if phase <= self.phase {
-            return;
-        }
-        self.phase = phase;
-        match phase {
+        self.phase = self.member.handle.phase();
+        match self.phase {
             Phase::Serving => {}
             Phase::Draining => self.begin_drain(),
             Phase::Stopping => self.stop(),
@@ -155,7 +151,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     /// Does what the handle asks for, sends what the last tick wrote, waits, and handles what came.
     pub(crate) fn tick(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.is_woken) {
+        if std::mem::take(&mut self.is_behind_handle) {
             self.follow_handle();
         }
         self.send_and_wait()?;
@@ -212,7 +208,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.take_mail();
             self.handle_mail();
         }
-        self.handle_adoptions();
+        // A server that ends does so before it takes over more.
+        if !self.is_behind_handle {
+            self.handle_adoptions();
+        }
         self.handle_deadlines(is_behind);
         self.drain_some();
         while let Some(id) = self.connections.table.next_touched() {
@@ -269,7 +268,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     fn handle_woken(&mut self) {
-        self.is_woken = true;
+        self.is_behind_handle = self.member.handle.phase() > self.phase;
         self.has_more_mail = true;
         self.adoptions.has_more = true;
     }
