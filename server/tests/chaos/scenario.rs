@@ -5,7 +5,7 @@ use super::{
     ledger::{Bird, Ledger, OUTSIDE, SLACK, overflow_of},
 };
 use quelea::{
-    Cause, CloseCode, Config, Overflow,
+    Cause, CloseCode, Config, Drain, Overflow,
     sim::{ClientEvent, ClientId, ClientOptions, Fault, Plan, Residue, Simulation},
 };
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
@@ -39,6 +39,8 @@ pub(crate) struct Run {
     config: Config,
     guests: Vec<Guest>,
     has_stopped: bool,
+    /// Until then, a drain lets peers take what waits for them.
+    drained_by: Duration,
 }
 
 /// What a run came to.
@@ -83,6 +85,7 @@ impl Run {
             config,
             guests: Vec::new(),
             has_stopped: false,
+            drained_by: Duration::ZERO,
         })
     }
 
@@ -405,7 +408,10 @@ impl Run {
         let is_server_first = self.random.bool();
         if is_server_first {
             self.has_stopped = true;
-            self.sim.handle().stop();
+            match self.random.bool() {
+                true => self.sim.handle().stop(),
+                false => self.drain()?,
+            }
         } else {
             for at in 0..self.guests.len() {
                 let guest = &mut self.guests[at];
@@ -447,6 +453,25 @@ impl Run {
         self.check_ends()
     }
 
+    /// Drains to the end, or into the middle of its window, where it is stopped then.
+    fn drain(&mut self) -> Result<(), String> {
+        let window = Duration::from_millis(self.random.u64(0..4000));
+        let timeout = window + self.config.close_timeout;
+        self.drained_by = self.sim.elapsed() + timeout;
+        let handle = self.sim.handle();
+        handle.drain(Drain { window, timeout, ..Drain::default() }).map_err(|e| e.to_string())?;
+        if self.random.bool() {
+            self.sim.run_for(window / 2);
+            return Ok(());
+        }
+        // A worker may stand still for that long.
+        self.sim.run_for(timeout + 5 * SECOND);
+        match self.sim.running() {
+            0 => Ok(()),
+            running => Err(format!("{running} workers drain on")),
+        }
+    }
+
     fn check_ends(&mut self) -> Result<(), String> {
         let mut ledger = self.ledger.borrow_mut();
         let counts = ledger.counts;
@@ -472,14 +497,14 @@ impl Run {
             let bird = &ledger.birds[number];
             if let Some(asked) = bird.local_close
                 && ledger.is_punctual
-                && at > asked + self.config.close_timeout + SLACK
+                && at > self.drained_by.max(asked + self.config.close_timeout) + SLACK
             {
                 ledger.fail(format!("client {number} is late to go: {:?}", at - asked));
             }
             let bird = &ledger.birds[number];
             if let (Some(lifetime), Some(opened)) = (self.config.lifetime_max, bird.opened)
                 && ledger.is_punctual
-                && at > opened + lifetime + self.config.close_timeout + SLACK
+                && at > self.drained_by.max(opened + lifetime + self.config.close_timeout) + SLACK
             {
                 ledger.fail(format!("client {number} is late to go: it lived {:?}", at - opened));
             }
