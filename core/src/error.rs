@@ -45,6 +45,48 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::ReservedBits,
+        Self::ReservedOpcode,
+        Self::FragmentedControl,
+        Self::ControlTooLong,
+        Self::MaskMissing,
+        Self::MaskUnexpected,
+        Self::LengthTopBit,
+        Self::LengthNotMinimal,
+        Self::ContinuationUnexpected,
+        Self::ContinuationExpected,
+        Self::ClosePayload,
+        Self::CloseCodeInvalid,
+        Self::CloseReasonNotUtf8,
+        Self::TextNotUtf8,
+        Self::MessageTooBig,
+        Self::TooManyFragments,
+    ];
+
+    /// Its name in lower case, for logs and as the label of a metric: `reserved_bits`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReservedBits => "reserved_bits",
+            Self::ReservedOpcode => "reserved_opcode",
+            Self::FragmentedControl => "fragmented_control",
+            Self::ControlTooLong => "control_too_long",
+            Self::MaskMissing => "mask_missing",
+            Self::MaskUnexpected => "mask_unexpected",
+            Self::LengthTopBit => "length_top_bit",
+            Self::LengthNotMinimal => "length_not_minimal",
+            Self::ContinuationUnexpected => "continuation_unexpected",
+            Self::ContinuationExpected => "continuation_expected",
+            Self::ClosePayload => "close_payload",
+            Self::CloseCodeInvalid => "close_code_invalid",
+            Self::CloseReasonNotUtf8 => "close_reason_not_utf8",
+            Self::TextNotUtf8 => "text_not_utf8",
+            Self::MessageTooBig => "message_too_big",
+            Self::TooManyFragments => "too_many_fragments",
+        }
+    }
+
     /// The code of the close frame that reports it (section 7.4.1).
     pub const fn close_code(self) -> CloseCode {
         match self {
