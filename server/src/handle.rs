@@ -7,6 +7,7 @@ use crate::{
     hub::{Counts, Hub},
     id::ConnId,
     mail::Mail,
+    metrics::Metrics,
     table::SendStatus,
 };
 use quelea_core::{CloseCode, Message};
@@ -16,9 +17,11 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
-/// Reaches a server from any thread or async runtime; no method waits for the server.
+/// Reaches a server from any thread or async runtime; no method but [`Handle::metrics`] waits for the
+/// server.
 ///
 /// What is sent goes by the mailboxes of the workers:
 /// [`SendStatus::Queued`] means that it is on its way there, in order with what this thread sent
@@ -248,6 +251,31 @@ impl Handle {
     /// Each worker's part is of when it last began to wait.
     pub fn counts(&self) -> Counts {
         self.0.hub.get().map_or(Counts::default(), |hub| hub.counts())
+    }
+
+    /// Asks all workers what they counted, and waits for those that answer within `patience`. A worker
+    /// that does not, because a call of its handler lasts, has its last answer in it, and
+    /// [how long](crate::metrics::WorkerReport::unanswered) it has not. Not to be called by a handler: its
+    /// own worker cannot answer meanwhile.
+    ///
+    /// After the server has stopped, all counts are those of its end.
+    ///
+    /// ```
+    /// # use quelea::{Handle, metrics::Limit};
+    /// # use std::time::Duration;
+    /// fn watch(handle: &Handle) {
+    ///     let total = handle.metrics(Duration::from_secs(1)).total();
+    ///     println!("{} messages came in", total.messages_received);
+    ///     println!("{} did not fit", total.limits[Limit::OutboxBytesMax]);
+    /// }
+    /// ```
+    pub fn metrics(&self, patience: Duration) -> Metrics {
+        self.0.hub.get().map_or_else(Metrics::default, |hub| hub.metrics(patience))
+    }
+
+    /// Whether all workers serve, and the server was not told to end.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && self.0.hub.get().is_some_and(|hub| hub.is_serving())
     }
 
     fn post(&self, to: Option<ConnId>, mail: Mail<'_>) -> SendStatus {

@@ -4,6 +4,7 @@ use crate::{
     adopt::Adopted,
     context::Conn,
     http::{Request, Response},
+    metrics::CloseCause,
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{CloseCode, Message, Violation};
@@ -172,4 +173,23 @@ pub enum Cause {
     Lifetime,
     /// The server stops or drains.
     Shutdown,
+}
+
+impl From<Cause> for CloseCause {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::PeerClosed => Self::PeerClosed,
+            Cause::LocalClosed => Self::LocalClosed,
+            Cause::Disconnected => Self::Disconnected,
+            Cause::Reset => Self::Reset,
+            Cause::TimedOut => Self::TimedOut,
+            Cause::ProtocolError(_) => Self::ProtocolError,
+            Cause::Limit(_) => Self::Limit,
+            Cause::TooFast => Self::TooFast,
+            Cause::TooSlow => Self::TooSlow,
+            Cause::Idle => Self::Idle,
+            Cause::Lifetime => Self::Lifetime,
+            Cause::Shutdown => Self::Shutdown,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use quelea_core::{
     handshake::Refusal,
-    http::{HeadError, ResponseOptions, Status, write_response},
+    http::{FieldError, HeadError, ResponseOptions, Status, write_response},
 };
 use std::borrow::Cow;
 
@@ -71,15 +71,21 @@ impl Response {
 }
 
 impl Response {
-    /// Appends the answer to `out`; if it cannot be sent as it is, a 500, and that is logged.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, options: ResponseOptions) {
+    /// Appends the answer to `out`.
+    ///
+    /// # Errors
+    /// It cannot be sent as it is: what was appended is a 500.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        options: ResponseOptions,
+    ) -> Result<(), FieldError> {
         let fields = self.headers.iter().map(|(name, value)| (&**name, &**value));
-        if let Err(error) = write_response(out, self.status, fields, &self.body, options) {
-            tracing::error!(%error, "the handler's response cannot be sent");
+        write_response(out, self.status, fields, &self.body, options).inspect_err(|_| {
             let status = Status::INTERNAL_SERVER_ERROR;
             // With no field of the handler's, nothing is left that could fail.
             let _ = write_response(out, status, [], b"", options);
-        }
+        })
     }
 }
 

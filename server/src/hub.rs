@@ -8,14 +8,18 @@ use crate::{
     driver::Wake,
     id::ConnId,
     mail::{Batch, Inbox, Mail},
+    metrics::{self, Metrics, Report},
     parts::mailbox::Push,
     table::SendStatus,
 };
 use adoptions::Adoptions;
 use quelea_core::frame::HEADER_BYTES_MAX;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 /// See the [module](self).
@@ -23,12 +27,15 @@ pub(crate) struct Hub {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     wakers: Vec<Arc<dyn Wake>>,
     pub(crate) counters: Vec<Counters>,
+    pub(crate) reports: Vec<Report>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) adoptions: Vec<Adoptions>,
     /// Which of the workers is next, where several have equally few connections.
     adopt_turn: AtomicUsize,
     /// Mail of handles that a mailbox had no room for.
     refused_mail: AtomicU64,
+    /// A worker could not be woken, which was logged.
+    has_wake_failed: AtomicBool,
     topic_bytes_max: usize,
     outbox_bytes_max: usize,
 }
@@ -51,8 +58,9 @@ pub(crate) struct Counters {
 pub struct Counts {
     /// WebSockets that are open or closing.
     pub connections: usize,
-    /// Publishes that one subscriber did not get because it is too slow, and those that were
-    /// dropped as a whole. Each lost delivery counts once, whatever it held.
+    /// Publishes that one subscriber did not get because it is too slow, once for each such
+    /// subscriber, and those that were dropped as a whole. Those of
+    /// [`Overflow::KeepLatest`](crate::Overflow::KeepLatest) do not count.
     pub dropped_publishes: u64,
     /// What was [dropped](SendStatus::Dropped) because the mailbox of a worker was full.
     pub refused_mail: u64,
@@ -66,6 +74,8 @@ impl Hub {
             counters: wakers.iter().map(|_| Counters::default()).collect(),
             adoptions: wakers.iter().map(|_| Adoptions::new(config.mailbox_bytes_max)).collect(),
             adopt_turn: AtomicUsize::new(0),
+            reports: wakers.iter().map(|_| Report::default()).collect(),
+            has_wake_failed: AtomicBool::new(false),
             wakers,
             admission: Arc::new(Admission::new(config)),
             refused_mail: AtomicU64::new(0),
@@ -77,6 +87,7 @@ impl Hub {
     pub(crate) fn wake(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker)
             && let Err(error) = waker.wake()
+            && !self.has_wake_failed.swap(true, Ordering::Relaxed)
         {
             tracing::error!(%error, worker, "a worker could not be woken");
         }
@@ -123,6 +134,31 @@ impl Hub {
             self.refused_mail.fetch_add(1, Ordering::Relaxed);
         }
         status
+    }
+
+    /// Asks all workers for what they counted, and waits for those that answer in time.
+    pub(crate) fn metrics(&self, patience: Duration) -> Metrics {
+        let questions: Vec<_> = self.reports.iter().map(Report::ask).collect();
+        self.wake_all();
+        let until = metrics::until(patience);
+        let answers = self.reports.iter().zip(&questions).zip(&self.inboxes);
+        let workers = answers.map(|((report, question), inbox)| {
+            let mut answer = report.wait(question, until);
+            if answer.unanswered.is_some() {
+                let (batches, bytes) = inbox.depth();
+                answer.metrics.mailbox_batches = batches as u64;
+                answer.metrics.mailbox_bytes = bytes as u64;
+            }
+            answer
+        });
+        let workers = workers.collect();
+        let handle_mail_dropped = self.refused_mail.load(Ordering::Relaxed);
+        Metrics { workers, handle_mail_dropped }
+    }
+
+    /// Whether all workers serve.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.reports.iter().all(Report::is_serving)
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -40,6 +40,7 @@ mod hub;
 mod id;
 mod listen;
 mod mail;
+pub mod metrics;
 mod parts;
 mod protocol;
 #[cfg(feature = "signals")]
@@ -47,6 +48,7 @@ mod signals;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod table;
+mod throttle;
 mod upgrade;
 mod worker;
 

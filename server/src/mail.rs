@@ -136,8 +136,6 @@ pub(crate) struct Outgoing {
     routes: Vec<Route>,
     /// Batches on their way, which are used again once nobody else holds them.
     sent: VecDeque<Arc<Batch>>,
-    /// Mail that was too much, since the start.
-    refused: u64,
 }
 
 /// The way to one worker.
@@ -165,7 +163,6 @@ impl Outgoing {
             is_held_up: false,
             routes,
             sent: VecDeque::new(),
-            refused: 0,
         }
     }
 
@@ -180,7 +177,6 @@ impl Outgoing {
         // While nothing is held up, all workers have the same room.
         let workers = if self.is_held_up { self.routes.len() } else { 1 };
         if !(0..workers).all(|to| self.has_room(to, bytes)) {
-            self.refused += 1;
             return false;
         }
         self.is_for_all = true;
@@ -192,7 +188,6 @@ impl Outgoing {
     pub(crate) fn send(&mut self, to: ConnId, message: Message<'_>) -> bool {
         let worker = usize::from(to.worker());
         if !self.has_room(worker, ENTRY_BYTES + message.len()) {
-            self.refused += 1;
             return false;
         }
         self.routes[worker].is_wanted = true;
@@ -205,11 +200,6 @@ impl Outgoing {
             let waiting = route.unsent_bytes + self.batch.bytes();
             waiting == 0 || waiting + bytes <= self.bytes_max
         })
-    }
-
-    /// Mail that was too much for a worker that is behind, since the start.
-    pub(crate) const fn refused(&self) -> u64 {
-        self.refused
     }
 
     /// Batches that wait for room in a mailbox, or for the end of the tick.

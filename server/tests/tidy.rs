@@ -11,6 +11,8 @@ const ORDER: &[&[&str]] = &[
     &["parts", "error"],
     &["address", "id"],
     &["config", "drain"],
+    &["metrics"],
+    &["throttle"],
     &["admission", "mail", "driver"],
     &["protocol", "adopt"],
     &["table"],

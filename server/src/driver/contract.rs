@@ -166,6 +166,8 @@ pub(super) fn a_short_send_tells_how_much_was_taken_and_when_there_is_room<W: Wo
     }
     received.extend(peer.read(sent - received.len()));
     assert!(received == bytes);
+    assert_eq!(bench.world.driver().bytes_sent(), bytes.len() as u64);
+    assert!(bench.world.driver().read_clock() >= bench.world.driver().now());
 }
 
 pub(super) fn a_fin_ends_receiving_once_and_sending_goes_on<W: World>() {

@@ -32,6 +32,12 @@ pub(crate) trait Driver {
     /// The time of the last [`Driver::wait`]: the clock of the tick.
     fn now(&self) -> Instant;
 
+    /// The time by now. It costs more than [`Driver::now`]: not to be asked for each message.
+    fn read_clock(&self) -> Instant;
+
+    /// All bytes that the kernel took since the start.
+    fn bytes_sent(&self) -> u64;
+
     /// Accepts from a listener, in batches, from now on.
     fn listen(&mut self, listener: Self::Listener) -> io::Result<ListenerId>;
 

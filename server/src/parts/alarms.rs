@@ -51,10 +51,13 @@ impl Alarms {
         }
     }
 
-    /// Takes a timer whose deadline has passed; to be asked until `None`.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<(SlotId, u16)> {
-        let index = self.wheel.as_mut()?.expired(now)?;
-        Some(self.remove(index))
+    /// Takes a timer whose deadline has passed, and when that was; to be asked until `None`.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<(SlotId, u16, Instant)> {
+        let wheel = self.wheel.as_mut()?;
+        let index = wheel.expired(now)?;
+        let due_at = wheel.due_at();
+        let (owner, key) = self.remove(index);
+        Some((owner, key, due_at))
     }
 
     /// How many timers are set.
@@ -162,7 +165,7 @@ mod tests {
                     Operation::Advance(by) => {
                         now += by;
                         let mut due: Vec<_> = std::iter::from_fn(|| alarms.expired(at(now)))
-                            .map(|(owner, key)| (owner.index() as u32, key))
+                            .map(|(owner, key, _)| (owner.index() as u32, key))
                             .collect();
                         due.sort_unstable();
                         // What was set for a tick that is over is due with the next one: the

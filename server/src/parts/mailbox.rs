@@ -78,6 +78,12 @@ impl<T> Mailbox<T> {
         self.is_filled.load(Ordering::Relaxed)
     }
 
+    /// How many items there are, and their bytes.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.items.len(), inner.bytes)
+    }
+
     /// Moves all there is behind `items`, oldest first.
     pub(crate) fn take(&self, items: &mut Vec<T>) {
         let mut inner = self.lock();
@@ -130,6 +136,7 @@ mod tests {
         assert_eq!(mailbox.push(3, 60), Push::First);
         assert_eq!(mailbox.push(4, 41), Push::Full);
         assert_eq!(mailbox.push(5, 40), Push::Behind);
+        assert_eq!(mailbox.depth(), (2, 100));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Slots that are used again, under ids that are not.
 
+use std::ops::Range;
+
 /// The most slots of one table: what 24 bits of a connection id can number.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
 
@@ -101,6 +103,19 @@ impl<T> Slots<T> {
             Content::Used(_) => Some(SlotId::new(index as u32, entry.generation)),
             Content::Free(_) => None,
         }
+    }
+
+    /// The indices that were ever used.
+    pub(crate) const fn indices(&self) -> Range<usize> {
+        0..self.entries.len()
+    }
+
+    /// What is in use among some of [`Slots::indices`].
+    pub(crate) fn used(&self, indices: Range<usize>) -> impl Iterator<Item = &T> + '_ {
+        self.entries[indices].iter().filter_map(|entry| match &entry.content {
+            Content::Used(value) => Some(value),
+            Content::Free(_) => None,
+        })
     }
 
     /// The slot that is in use at an index, with its id.

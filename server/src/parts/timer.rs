@@ -150,6 +150,11 @@ impl Wheel {
         Some(self.current_at + TICK * ahead as u32)
     }
 
+    /// When the slot was due that was last taken by [`Wheel::expired`].
+    pub(crate) const fn due_at(&self) -> Instant {
+        self.current_at
+    }
+
     /// Takes a slot whose deadline has passed, and disarms it; to be asked until `None`.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<usize> {
         let now = self.tick_of(now);

@@ -208,11 +208,16 @@ impl<T> Topics<T> {
         self.keys(slot).count()
     }
 
-    /// Notes whether a member is to get the latest message of a topic later.
-    pub(crate) fn set_owed(&mut self, member: Member, is_owed: bool) {
-        if let Some(subscription) = self.subscriptions.get_mut(member.subscription as usize) {
-            subscription.is_owed = is_owed;
-        }
+    /// Notes whether a member is to get the latest message of a topic later; whether it was to before.
+    pub(crate) fn set_owed(&mut self, member: Member, is_owed: bool) -> bool {
+        let subscription = self.subscriptions.get_mut(member.subscription as usize);
+        subscription.is_some_and(|one| std::mem::replace(&mut one.is_owed, is_owed))
+    }
+
+    /// Where a member is among those of its topic.
+    pub(crate) fn position(&self, member: Member) -> usize {
+        let subscription = self.subscriptions.get(member.subscription as usize);
+        subscription.map_or(0, |one| one.position as usize)
     }
 
     /// Appends the memberships whose topic's latest message a slot is to get, and notes that it gets

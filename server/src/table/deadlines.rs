@@ -181,8 +181,8 @@ impl Table {
         Checked::Alive
     }
 
-    /// Which ping a pong answers.
-    pub(crate) fn answered(&self, payload: &[u8]) -> Answered {
+    /// Which ping a pong answers. The round trip of one of ours is counted.
+    pub(crate) fn answered(&mut self, payload: &[u8]) -> Answered {
         let (Some(interval), Some(sent)) =
             (self.timeouts.ping_interval, payload.strip_prefix(&PING_MARK))
         else {
@@ -192,7 +192,10 @@ impl Table {
         let sent = Duration::from_nanos(u64::from_be_bytes(sent));
         let round_trip = self.now.duration_since(self.start).checked_sub(sent);
         match round_trip.filter(|round_trip| *round_trip <= interval + self.timeouts.pong) {
-            Some(round_trip) => Answered::Heartbeat(round_trip),
+            Some(round_trip) => {
+                self.metrics.round_trip.record(round_trip);
+                Answered::Heartbeat(round_trip)
+            }
             None => Answered::Implausible,
         }
     }
@@ -220,7 +223,8 @@ impl Table {
 
     /// A timer beside those of the slots that is due.
     pub(crate) fn next_alarm(&mut self) -> Option<(SlotId, Alarm)> {
-        let (id, key) = self.alarms.expired(self.now)?;
+        let (id, key, due_at) = self.alarms.expired(self.now)?;
+        self.metrics.timer_lag.record(self.now.saturating_duration_since(due_at));
         self.touched.push(id);
         Some((id, u8::try_from(key).map_or(Alarm::Lifetime, Alarm::Handler)))
     }
@@ -233,6 +237,7 @@ impl Table {
     /// A connection whose time is over.
     pub(crate) fn next_expired(&mut self) -> Option<SlotId> {
         let index = self.timers.expired(self.now)?;
+        self.metrics.timer_lag.record(self.now.saturating_duration_since(self.timers.due_at()));
         self.slots.id_at(index)
     }
 }

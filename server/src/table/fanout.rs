@@ -38,8 +38,6 @@ pub(super) struct Fanout {
     pub(super) due: Vec<(TopicId, Member)>,
     /// How often something was delivered that was owed.
     pub(super) owed_turn: usize,
-    /// Publishes that a subscriber did not get.
-    pub(super) dropped: u64,
     /// How many publishes there were, and how many when the tick began.
     pub(super) sequence: u32,
     tick_sequence: u32,
@@ -84,6 +82,8 @@ pub enum SubscribeStatus {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) bytes: Vec<u8>,
+    /// How many messages they are.
+    pub(super) messages: u64,
     pub(super) skips: Skips,
     pub(super) is_active: bool,
     /// How many publishes there were with the last one here.
@@ -111,6 +111,7 @@ impl Pending {
     pub(super) fn new(overflow: Overflow) -> Self {
         Self {
             bytes: Vec::new(),
+            messages: 0,
             skips: Skips::default(),
             is_active: false,
             sequence: 0,
@@ -138,6 +139,11 @@ impl Pending {
         })
     }
 
+    /// How many messages are for a slot.
+    pub(super) fn messages_for_slot(&self, slot: usize) -> u64 {
+        self.messages - self.skips.messages_of_slot(slot)
+    }
+
     /// The last message, if it is for a slot.
     pub(super) fn latest_for(&self, slot: SlotId) -> Option<&[u8]> {
         let latest = if self.is_active { &self.bytes[self.last..] } else { &self.latest[..] };
@@ -146,7 +152,7 @@ impl Pending {
 
     /// Leaves a slot out of what was published so far.
     pub(super) fn skip_all(&mut self, slot: usize) {
-        self.skips.replace(slot, 0..self.bytes.len());
+        self.skips.replace(slot, 0..self.bytes.len(), self.messages);
     }
 
     fn clear(&mut self) {
@@ -155,7 +161,7 @@ impl Pending {
             self.latest.extend_from_slice(&self.bytes[self.last..]);
             self.latest.shrink_to(PENDING_BYTES_KEPT);
         }
-        self.last = 0;
+        (self.last, self.messages) = (0, 0);
         self.bytes.clear();
         self.bytes.shrink_to(PENDING_BYTES_KEPT);
         self.skips.clear();
@@ -173,7 +179,6 @@ impl Fanout {
             found: Vec::new(),
             due: Vec::new(),
             owed_turn: 0,
-            dropped: 0,
             sequence: 0,
             tick_sequence: 0,
             delivered: Vec::new(),
@@ -217,6 +222,12 @@ impl Fanout {
         }));
     }
 
+    /// Whether what was published to a topic in this tick was settled for one of its members.
+    pub(super) fn is_settled(&self, topic: TopicId, member: Member) -> bool {
+        let at = self.active.iter().position(|active| *active == topic);
+        at.is_some_and(|at| (at, self.topics.position(member)) < self.settled)
+    }
+
     /// The bytes that a slot shares.
     pub(super) fn shared_bytes(&self, id: SharedId) -> &[u8] {
         let after = self.shares.partition_point(|(from, _)| *from <= id.index());
@@ -236,16 +247,19 @@ impl Fanout {
     }
 
     /// Lets members of a topic, from a position on, share its bytes, up to the first that needs a
-    /// copy: its position.
+    /// copy: its position. Counts what they get.
     pub(super) fn share(
         &mut self,
         topic: TopicId,
         from: usize,
         slots: &mut Slots<Slot>,
         arena: &Arena,
+        deliveries: &mut u64,
     ) -> Option<usize> {
         let (members, pending) = self.topics.get(topic)?;
-        self.shares.push((self.sharers.len(), topic));
+        let first = self.sharers.len();
+        self.shares.push((first, topic));
+        let mut copy = None;
         for (position, member) in members.iter().enumerate().skip(from) {
             let Some((id, slot)) = slots.at_mut(member.slot()) else { continue };
             if !slot.stage.is_open() {
@@ -254,12 +268,14 @@ impl Fanout {
             let has_skips =
                 !pending.skips.is_empty() && pending.skips.of_slot(member.slot()).next().is_some();
             if has_skips || !slot.output.is_idle(arena) {
-                return Some(position);
+                copy = Some(position);
+                break;
             }
             self.sharers.push(Some(id));
             slot.output.shared = NonZeroU32::new(self.sharers.len() as u32).map(SharedId);
         }
-        None
+        *deliveries += (self.sharers.len() - first) as u64 * pending.messages;
+        copy
     }
 
     pub(super) fn sends(&self) -> impl Iterator<Item = (SlotId, &[u8])> {

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod fanout;
+mod gauges;
 mod output;
 mod publish;
 #[cfg(feature = "sim")]
@@ -13,6 +14,7 @@ mod slot;
 pub(crate) use deadlines::{Alarm, Answered, Checked, Timeouts};
 pub(crate) use fanout::FanoutOptions;
 pub use fanout::SubscribeStatus;
+pub(crate) use gauges::Walk;
 #[cfg(feature = "sim")]
 pub use residue::Residue;
 pub(crate) use slot::{Closing, Ending, Stage};
@@ -20,6 +22,7 @@ pub(crate) use slot::{Closing, Ending, Stage};
 use crate::{
     id::ConnId,
     mail::Outgoing,
+    metrics::{Limit, WorkerMetrics},
     parts::{
         alarms::Alarms,
         arena::Arena,
@@ -29,6 +32,7 @@ use crate::{
         timer::{Tick, Wheel},
     },
     protocol::http::HttpConnection,
+    throttle::Throttle,
 };
 use fanout::Fanout;
 use quelea_core::{
@@ -89,6 +93,9 @@ pub(crate) struct Table {
     outgoing: Outgoing,
     start: Instant,
     now: Instant,
+    /// What is counted where it happens; not what is there now.
+    pub(crate) metrics: WorkerMetrics,
+    throttle: Throttle,
 }
 
 /// How many bytes may wait for a peer.
@@ -146,6 +153,8 @@ impl Table {
             outgoing: options.outgoing,
             start: options.now,
             now: options.now,
+            metrics: WorkerMetrics::default(),
+            throttle: Throttle::default(),
         }
     }
 
@@ -319,9 +328,18 @@ impl Table {
 
     #[inline]
     pub(crate) fn send(&mut self, id: SlotId, message: Message<'_>) -> SendStatus {
-        self.write(id, message.len(), |connection, context, out| {
+        let status = self.write(id, message.len(), |connection, context, out| {
             connection.send(message, context, out)
-        })
+        });
+        match status {
+            SendStatus::Queued | SendStatus::Backlogged => {
+                self.metrics.messages_sent += 1;
+                self.metrics.message_bytes_sent += message.len() as u64;
+            }
+            SendStatus::Dropped => self.metrics.messages_dropped += 1,
+            SendStatus::Closed | SendStatus::Invalid => {}
+        }
+        status
     }
 
     /// Sends to any connection of the server.
@@ -329,13 +347,22 @@ impl Table {
         if id.worker() == self.worker {
             return self.send(id.slot(), message);
         }
-        if self.outgoing.send(id, message) { SendStatus::Queued } else { SendStatus::Dropped }
+        if self.outgoing.send(id, message) {
+            return SendStatus::Queued;
+        }
+        self.metrics.messages_dropped += 1;
+        self.reach(Limit::MailboxBytesMax, None);
+        SendStatus::Dropped
     }
 
     pub(crate) fn ping(&mut self, id: SlotId, payload: &[u8]) -> SendStatus {
-        self.write(id, payload.len(), |connection, context, out| {
+        let status = self.write(id, payload.len(), |connection, context, out| {
             connection.ping(payload, context, out)
-        })
+        });
+        if matches!(status, SendStatus::Queued | SendStatus::Backlogged) {
+            self.metrics.pings_sent += 1;
+        }
+        status
     }
 
     /// Begins the closing handshake.
@@ -372,6 +399,9 @@ impl Table {
             slot.held = false;
             self.touched.push(id);
             self.arm_close(id);
+            if let Some(limit) = closing.limit() {
+                self.reach(limit, Some(id));
+            }
         }
         status
     }
@@ -415,6 +445,7 @@ impl Table {
             // Who waits for `on_drain` after this is called, as long as there is something to drain.
             slot.backlogged |= queued > HEADER_BYTES_MAX + len;
             self.may_drain = true;
+            self.reach(Limit::OutboxBytesMax, Some(id));
             return SendStatus::Dropped;
         }
         let is_backlogged = queued > self.marks.high;

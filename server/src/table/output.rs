@@ -5,11 +5,14 @@ use super::{
     Ending, Slot, Stage, Table,
     fanout::{Fanout, SharedId},
 };
-use crate::parts::{
-    arena::{Arena, PieceId},
-    mutant::{Mutant, is_planted},
-    outbox::Outbox,
-    slots::SlotId,
+use crate::{
+    metrics::Limit,
+    parts::{
+        arena::{Arena, PieceId},
+        mutant::{Mutant, is_planted},
+        outbox::Outbox,
+        slots::SlotId,
+    },
 };
 
 /// Where a connection's output stands.
@@ -234,7 +237,13 @@ impl Table {
             Stage::Ending(_) => false,
             _ => slot.backlogged || slot.held,
         };
-        (std::mem::replace(&mut slot.paused, pause) != pause).then_some(pause)
+        if std::mem::replace(&mut slot.paused, pause) == pause {
+            return None;
+        }
+        if pause && slot.backlogged {
+            self.reach(Limit::HighWaterBytes, Some(id));
+        }
+        Some(pause)
     }
 
     /// Whether reading from a peer is stopped, as far as the driver was told.

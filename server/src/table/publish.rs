@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     config::Overflow,
+    metrics::Limit,
     parts::{
         patterns,
         slots::SlotId,
@@ -24,14 +25,16 @@ impl Table {
         if !(1..=topic_bytes_max).contains(&name.len())
             || (kind == Kind::Pattern && !patterns::is_valid(name))
         {
+            self.reach(Limit::TopicBytesMax, Some(id));
             return SubscribeStatus::InvalidName;
         }
         if self.fanout.topics.count_of_slot(id.index()) >= subscriptions_max {
             let is_there = |topic| self.fanout.topics.is_subscribed(id.index(), topic);
-            return match self.fanout.topics.find(name, kind).is_some_and(is_there) {
-                true => SubscribeStatus::Already,
-                false => SubscribeStatus::TooMany,
-            };
+            if self.fanout.topics.find(name, kind).is_some_and(is_there) {
+                return SubscribeStatus::Already;
+            }
+            self.reach(Limit::SubscriptionsMax, Some(id));
+            return SubscribeStatus::TooMany;
         }
         let overflow = self.fanout.overflow_of(name);
         self.fanout.keeps_latest |= overflow == Overflow::KeepLatest;
@@ -69,19 +72,28 @@ impl Table {
         except: Option<SlotId>,
     ) -> SendStatus {
         if !(1..=self.fanout.options.topic_bytes_max).contains(&name.len()) {
+            self.reach(Limit::TopicBytesMax, except);
             return SendStatus::Invalid;
         }
         let found = self.find_topics(name);
-        let is_sent = HEADER_BYTES_MAX + message.len() <= self.marks.max
-            && self.have_room_for(&found, message)
-            && (!self.outgoing.is_needed() || self.outgoing.publish(name, message));
-        if is_sent {
-            found.iter().for_each(|topic| self.publish_to(*topic, message, except));
+        let full = if HEADER_BYTES_MAX + message.len() > self.marks.max
+            || !self.have_room_for(&found, message)
+        {
+            Some(Limit::OutboxBytesMax)
+        } else if self.outgoing.is_needed() && !self.outgoing.publish(name, message) {
+            Some(Limit::MailboxBytesMax)
         } else {
-            self.fanout.dropped += 1;
-        }
+            found.iter().for_each(|topic| self.publish_to(*topic, message, except));
+            None
+        };
         self.fanout.found = found;
-        if is_sent { SendStatus::Queued } else { SendStatus::Dropped }
+        if let Some(limit) = full {
+            self.metrics.publishes_dropped += 1;
+            self.reach(limit, except);
+            return SendStatus::Dropped;
+        }
+        self.metrics.publishes += 1;
+        SendStatus::Queued
     }
 
     /// Publishes to the subscribers of this worker; `false` if they have to take what this tick has
@@ -91,6 +103,7 @@ impl Table {
         let has_room = self.have_room_for(&found, message);
         if has_room {
             found.iter().for_each(|topic| self.publish_to(*topic, message, None));
+            self.metrics.publishes_mailed += 1;
         }
         self.fanout.found = found;
         has_room
@@ -120,23 +133,14 @@ impl Table {
         }
         let start = pending.bytes.len();
         append(message, &mut pending.bytes);
+        pending.messages += 1;
         self.fanout.sequence = self.fanout.sequence.wrapping_add(1);
         pending.sequence = self.fanout.sequence;
         (pending.last, pending.latest_except) = (start, except);
         if let Some(except) = except {
-            pending.skips.add(except.index(), start..pending.bytes.len());
+            pending.skips.add(except.index(), start..pending.bytes.len(), 1);
         }
         self.fanout.pending_bytes += pending.bytes.len() - start;
-    }
-
-    /// What was too much for a worker that is behind, since the start.
-    pub(crate) const fn refused_mail(&self) -> u64 {
-        self.outgoing.refused()
-    }
-
-    /// Publishes that a subscriber did not get, since the start.
-    pub(crate) const fn dropped(&self) -> u64 {
-        self.fanout.dropped
     }
 
     /// Whether messages can be sent to a connection.

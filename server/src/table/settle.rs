@@ -8,6 +8,7 @@
 use super::{Closing, Table};
 use crate::{
     config::Overflow,
+    metrics::Limit,
     parts::{
         slots::SlotId,
         topics::{Member, TopicId},
@@ -17,16 +18,16 @@ use crate::{
 /// What subscribers that need a copy may have of it at once, before it is sent.
 const COPIED_BYTES_MAX: usize = 4 << 20;
 
-/// How a publish went for one subscriber.
+/// How what was published went for one subscriber.
 enum Copied {
     /// There is nothing for it.
     Nothing,
-    /// It has all that is for it.
-    Done,
-    /// It is behind, and is to get the latest message instead.
-    Owed,
-    /// There is no room.
-    Overflow,
+    /// It has all messages that are for it, so many.
+    Done(u64),
+    /// It is behind, and is to get the latest of so many instead.
+    Owed(u64),
+    /// There is no room for so many.
+    Overflow(u64),
 }
 
 impl Table {
@@ -62,8 +63,9 @@ impl Table {
     pub(crate) fn settle(&mut self) -> bool {
         while let Some(&topic) = self.fanout.active.get(self.fanout.settled.0) {
             let from = self.fanout.settled.1;
-            let Self { fanout, slots, arena, .. } = self;
-            if let Some(position) = fanout.share(topic, from, slots, arena) {
+            let Self { fanout, slots, arena, metrics, .. } = self;
+            let copy = fanout.share(topic, from, slots, arena, &mut metrics.deliveries);
+            if let Some(position) = copy {
                 if self.copied > COPIED_BYTES_MAX {
                     self.fanout.settled.1 = position;
                     return false;
@@ -99,14 +101,23 @@ impl Table {
         let Some(id) = self.slots.id_at(member.slot()) else { return };
         match self.try_copy(id, topic) {
             Copied::Nothing => {}
-            Copied::Done if !self.fanout.keeps_latest => {}
-            // What it has now is later than what it was owed.
-            Copied::Done => self.fanout.topics.set_owed(member, false),
-            Copied::Owed => self.fanout.topics.set_owed(member, true),
-            Copied::Overflow => {
-                self.fanout.dropped += 1;
-                let overflow = self.fanout.topics.get(topic).map(|(_, pending)| pending.overflow);
-                if overflow == Some(Overflow::Close) {
+            Copied::Done(messages) => {
+                self.metrics.deliveries += messages;
+                // What it has now is later than what it was owed.
+                if self.fanout.keeps_latest && self.fanout.topics.set_owed(member, false) {
+                    self.metrics.drops[Overflow::KeepLatest] += 1;
+                }
+            }
+            Copied::Owed(messages) => {
+                let was_owed = self.fanout.topics.set_owed(member, true);
+                self.metrics.drops[Overflow::KeepLatest] += messages - 1 + u64::from(was_owed);
+            }
+            Copied::Overflow(messages) => {
+                let Some((_, pending)) = self.fanout.topics.get(topic) else { return };
+                let overflow = pending.overflow;
+                self.metrics.drops[overflow] += messages;
+                self.reach(Limit::OutboxBytesMax, Some(id));
+                if overflow == Overflow::Close {
                     // At once: it is not to see a gap before its end.
                     self.close_now(id, Closing::TooSlow.frame(), Closing::TooSlow);
                 }
@@ -122,17 +133,18 @@ impl Table {
         if len == 0 {
             return Copied::Nothing;
         }
+        let messages = pending.messages_for_slot(id.index());
         if pending.overflow == Overflow::KeepLatest && slot.output.is_blocked() {
-            return Copied::Owed;
+            return Copied::Owed(messages);
         }
         let queued = slot.output.queued(arena) + len;
         if queued > marks.max {
             if pending.overflow == Overflow::KeepLatest {
                 // It gets the latest once it has taken what this tick has for it.
                 (slot.backlogged, *may_drain) = (true, true);
-                return Copied::Owed;
+                return Copied::Owed(messages);
             }
-            return Copied::Overflow;
+            return Copied::Overflow(messages);
         }
         *copied += len;
         slot.output.reserve(marks.max);
@@ -144,7 +156,7 @@ impl Table {
         for piece in pending.for_slot(id.index()) {
             buffer.extend_from_slice(piece);
         }
-        Copied::Done
+        Copied::Done(messages)
     }
 
     /// A connection took all that waited for it: it gets the latest message of the topics that it
@@ -168,7 +180,7 @@ impl Table {
     }
 
     fn deliver_latest(&mut self, id: SlotId, topic: TopicId, member: Member) {
-        let Self { fanout, slots, arena, dirty, marks, copied, .. } = self;
+        let Self { fanout, slots, arena, dirty, marks, copied, metrics, .. } = self;
         let Some(slot) = slots.get_mut(id) else { return };
         if slot.output.queued(arena) > marks.high {
             // The rest comes when this is taken.
@@ -177,13 +189,22 @@ impl Table {
             return;
         }
         fanout.owed_turn = fanout.owed_turn.wrapping_add(1);
+        let is_settled = fanout.is_settled(topic, member);
         let Some((_, pending)) = fanout.topics.get_mut(topic) else { return };
+        // It gets at most one of what it was owed and what is new.
+        let mut missed = 1;
+        if pending.is_active {
+            if !is_settled {
+                missed += pending.messages_for_slot(id.index());
+            }
+            pending.skip_all(id.index());
+        }
         if let Some(latest) = pending.latest_for(id) {
             slot.output.buffer(id, arena, dirty).extend_from_slice(latest);
             *copied += latest.len();
+            metrics.deliveries += 1;
+            missed -= 1;
         }
-        if pending.is_active {
-            pending.skip_all(id.index());
-        }
+        metrics.drops[Overflow::KeepLatest] += missed;
     }
 }

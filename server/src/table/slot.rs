@@ -1,7 +1,7 @@
 //! One connection of a worker.
 
 use super::output::Output;
-use crate::{parts::timer::Tick, protocol::http::HttpConnection};
+use crate::{metrics::Limit, parts::timer::Tick, protocol::http::HttpConnection};
 use quelea_core::{CloseCode, CloseFrame, Connection};
 
 /// All that a worker keeps for a connection, but for the handler's state.
@@ -79,6 +79,18 @@ impl Closing {
             Self::TooSlow => (CloseCode::TRY_AGAIN_LATER, "too slow for what is published"),
         };
         CloseFrame { code, reason }
+    }
+
+    /// The limit that was reached.
+    pub(super) const fn limit(self) -> Option<Limit> {
+        match self {
+            Self::No | Self::Local | Self::Shutdown => None,
+            Self::Idle => Some(Limit::IdleTimeout),
+            Self::Lifetime => Some(Limit::LifetimeMax),
+            Self::TooFast => Some(Limit::PerSecondMax),
+            // Counted with what it missed.
+            Self::TooSlow => None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     handle::Phase,
     handler::Handler,
     parts::slots::SlotId,
-    table::Table,
+    table::{Ending, Table},
 };
 use std::collections::VecDeque;
 
@@ -97,17 +97,15 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     fn adopt(&mut self, adoptee: Adoptee) {
         let Adoptee { socket, received, peer, adoption } = adoptee;
-        let Some(id) = self.connections.insert(peer, None) else {
-            tracing::warn!(%peer, "a stream was not adopted: there is no slot left");
-            return;
-        };
+        self.connections.table.metrics.accepted += 1;
+        let Some(id) = self.connections.insert(peer, None) else { return };
         if self.phase >= Phase::Stopping {
+            self.connections.end_unopened(id, Ending::Abort);
             return self.connections.remove(id);
         }
         let opened = self.driver.adopt(socket).and_then(|socket| self.driver.open(id, socket));
         if let Err(error) = opened {
-            tracing::warn!(%error, "a stream could not be adopted");
-            return self.connections.remove(id);
+            return self.connections.handle_open_failed(id, &error);
         }
         if let Some(adoption) = adoption {
             self.connections.open_adopted(id, Adopted::new(adoption, peer));

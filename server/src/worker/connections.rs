@@ -8,6 +8,7 @@ use crate::{
     context::Conn,
     handler::{Cause, Closed, Handler},
     mail::{Batch, Mail, Outgoing},
+    metrics::{Limit, RefusalReason},
     parts::{
         mutant::{Mutant, shows},
         rate::{Meter, Rates},
@@ -18,6 +19,7 @@ use crate::{
         Alarm, Checked, Closing, Ending, FanoutOptions, Marks, Reached, Stage, Table, TableOptions,
         Timeouts,
     },
+    throttle::Line,
 };
 use quelea_core::{Connection, Context, Limits, Role, handshake::OriginPolicy, http::HeadLimits};
 use std::{io, net::IpAddr, sync::Arc, time::Instant};
@@ -102,13 +104,14 @@ impl<H: Handler> Connections<H> {
     /// A slot for a connection that was accepted; `None` when there is none, or when too many wait to
     /// be told that they are refused.
     pub(super) fn accept(&mut self, peer: PeerAddress) -> Option<SlotId> {
+        self.table.metrics.accepted += 1;
         let admitted = match self.is_draining {
             true => Err(Refusal::Draining),
             false => self.admission.enter(peer),
         };
         match admitted {
             Ok(()) => self.insert(peer, None),
-            Err(_) if self.refused >= EXCESS_MAX => None,
+            Err(_) if self.refused >= EXCESS_MAX => self.turn_away(),
             Err(refusal) => self.insert(peer, Some(refusal)),
         }
     }
@@ -124,9 +127,13 @@ impl<H: Handler> Connections<H> {
             if refusal.is_none() {
                 self.admission.leave(false, address);
             }
-            return None;
+            return self.turn_away();
         };
-        self.refused += usize::from(refusal.is_some());
+        if let Some(refusal) = refusal {
+            self.refused += 1;
+            self.table.metrics.refused[refusal] += 1;
+            refusal.limit().into_iter().for_each(|limit| self.table.reach(limit, Some(id)));
+        }
         if self.states.len() <= id.index() {
             self.states.resize_with(id.index() + 1, H::State::default);
         }
@@ -140,8 +147,40 @@ impl<H: Handler> Connections<H> {
         Some(id)
     }
 
+    /// A connection that is not even told that it is refused.
+    fn turn_away(&mut self) -> Option<SlotId> {
+        self.table.metrics.refused[RefusalReason::Excess] += 1;
+        self.table.reach(Limit::Excess, None);
+        None
+    }
+
+    /// The driver could not open a connection that was accepted.
+    pub(super) fn handle_open_failed(&mut self, id: SlotId, error: &io::Error) {
+        if self.is_handshaking(id) {
+            self.table.metrics.refused[RefusalReason::Unusable] += 1;
+        }
+        if let Some(left_out) = self.table.admit(Line::OpenFailed) {
+            let conn = self.table.conn_id(id);
+            tracing::warn!(%conn, %error, left_out, "a connection could not be opened");
+        }
+        self.remove(id);
+    }
+
+    pub(super) fn handle_accept_failed(&mut self, error: &io::Error) {
+        self.table.metrics.accept_failures += 1;
+        if let Some(left_out) = self.table.admit(Line::AcceptFailed) {
+            tracing::warn!(%error, left_out, "accept failed; trying again in a moment");
+        }
+    }
+
+    /// Whether a connection was let in, and is no WebSocket yet.
+    pub(super) fn is_handshaking(&mut self, id: SlotId) -> bool {
+        matches!(self.table.stage(id), Some(Stage::Http(http)) if http.refusal.is_none())
+    }
+
     /// Frees the slot: the driver is done with it.
     pub(super) fn remove(&mut self, id: SlotId) {
+        tracing::debug!(conn = %self.table.conn_id(id), "gone");
         let address = self.addresses.get_mut(id.index()).and_then(Option::take);
         match self.table.remove(id) {
             Some(Reached::Nothing) => self.refused -= 1,
@@ -156,6 +195,7 @@ impl<H: Handler> Connections<H> {
         self.table.upgrade(id, Connection::new(Role::Server));
         self.admission.open();
         self.open += 1;
+        self.table.metrics.opened += 1;
         self.states[id.index()] = state;
         let (handler, mut conn) = self.conn(id);
         handler.on_open(&mut conn);
@@ -163,6 +203,8 @@ impl<H: Handler> Connections<H> {
 
     #[inline]
     pub(super) fn handle_received(&mut self, id: SlotId, bytes: &mut [u8]) {
+        self.table.metrics.receives += 1;
+        self.table.metrics.bytes_received += bytes.len() as u64;
         match self.table.stage_of_heard(id) {
             Some(Stage::WebSocket(_)) => self.receive_websocket(id, bytes),
             Some(Stage::Http(_)) => self.receive_http(id, bytes),
@@ -175,14 +217,21 @@ impl<H: Handler> Connections<H> {
         match self.table.stage(id) {
             Some(Stage::WebSocket(_)) => self.close_abnormally(id, cause),
             // A peer that sends no more may still read what is left to send.
-            Some(Stage::Http(_)) if error.is_none() => self.table.end(id, Ending::Clean),
+            Some(Stage::Http(_)) if error.is_none() => self.end_unopened(id, Ending::Clean),
+            Some(Stage::Http(_)) => self.end_unopened(id, Ending::Abort),
             Some(Stage::Ending(Ending::Linger)) if error.is_none() => {
                 self.table.end(id, Ending::Clean);
             }
             Some(Stage::Ending(Ending::Clean)) if error.is_none() => {}
-            Some(Stage::Http(_) | Stage::Ending(_)) => self.table.end(id, Ending::Abort),
+            Some(Stage::Ending(_)) => self.table.end(id, Ending::Abort),
             None => {}
         }
+    }
+
+    /// The end of a connection that was never a WebSocket, and is not refused now.
+    pub(super) fn end_unopened(&mut self, id: SlotId, ending: Ending) {
+        self.table.metrics.unopened += u64::from(self.is_handshaking(id));
+        self.table.end(id, ending);
     }
 
     pub(super) fn handle_drained(&mut self, id: SlotId) {
@@ -203,7 +252,10 @@ impl<H: Handler> Connections<H> {
             match self.table.stage(id) {
                 Some(Stage::WebSocket(_)) => self.handle_deadline(id),
                 Some(Stage::Http(_)) => self.time_out_http(id),
-                Some(Stage::Ending(_)) => self.table.end(id, Ending::Abort),
+                Some(Stage::Ending(_)) => {
+                    self.table.reach(Limit::CloseTimeout, Some(id));
+                    self.table.end(id, Ending::Abort);
+                }
                 None => {}
             }
         }
@@ -222,11 +274,15 @@ impl<H: Handler> Connections<H> {
 
     fn handle_deadline(&mut self, id: SlotId) {
         if self.table.closing(id) != Closing::No {
+            self.table.reach(Limit::CloseTimeout, Some(id));
             return self.close_abnormally(id, Cause::TimedOut);
         }
         match self.table.check_open(id) {
             Checked::Alive => {}
-            Checked::Gone => self.close_abnormally(id, Cause::TimedOut),
+            Checked::Gone => {
+                self.table.reach(Limit::PongTimeout, Some(id));
+                self.close_abnormally(id, Cause::TimedOut);
+            }
             Checked::Idle => self.table.shut_down(id, Closing::Idle),
         }
     }
@@ -287,6 +343,8 @@ impl<H: Handler> Connections<H> {
             conn = %self.table.conn_id(id), code = closed.code.0, ?cause, "closed",
         );
         self.open -= 1;
+        self.table.metrics.closed_by_cause[cause] += 1;
+        self.table.metrics.closed_by_code[closed.code] += 1;
         self.table.end(id, ending);
         if !shows(Mutant::NoOnClose) {
             let (handler, mut conn) = self.conn(id);

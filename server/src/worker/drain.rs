@@ -137,7 +137,7 @@ impl<H: Handler> Connections<H> {
             // The peer may have sent a request that is on its way: its end is to be a FIN, and no
             // RST.
             Some(Stage::Http(http)) if !http.is_inside_head() && http.refusal.is_none() => {
-                self.table.end(id, Ending::Linger);
+                self.end_unopened(id, Ending::Linger);
             }
             Some(Stage::Http(_) | Stage::Ending(_)) | None => {}
         }

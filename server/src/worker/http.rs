@@ -1,22 +1,22 @@
 //! A connection before it is a WebSocket: plain requests, and the upgrade.
 
-use super::connections::Connections;
+use super::{connections::Connections, refused::Refused};
 use crate::{
     address::PeerAddress,
     admission::Refusal,
     handler::Handler,
     http::{Request, Response},
+    metrics::{Limit, RefusalReason},
     parts::slots::SlotId,
     table::{Ending, Stage},
+    throttle::Line,
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{
     handshake,
-    http::{Body, Fields, ResponseOptions, Status},
+    http::{Body, FieldError, Fields, ResponseOptions, Status},
 };
 
-/// What a client that is not let in is told to wait.
-const RETRY_AFTER_SECONDS: &str = "1";
 /// Answers that may wait for a client that has not opened a WebSocket, before it gets no more of
 /// them on this connection.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -70,7 +70,7 @@ impl<H: Handler> Connections<H> {
                         if is_last { Ok(upgrade) } else { Err(handshake::Refusal::Body) }
                     },
                 )
-                .map_err(Response::from)
+                .map_err(Refused::from)
                 .and_then(|upgrade| {
                     if self.is_draining {
                         return Err(Refusal::Draining.into());
@@ -80,8 +80,8 @@ impl<H: Handler> Connections<H> {
                     }
                     self.upgrade(id, peer, &upgrade)
                 });
-            if let Err(response) = upgraded {
-                self.refuse(id, &response);
+            if let Err(refused) = upgraded {
+                self.refuse(id, &refused);
             }
             return Next::Other;
         }
@@ -89,13 +89,14 @@ impl<H: Handler> Connections<H> {
             ("GET" | "HEAD", Body::None) => self.answer(id, &request),
             ("GET" | "HEAD", _) => {
                 let text = "a GET or HEAD request must not have a body here\n";
-                self.refuse(id, &Response::text(Status::CONTENT_TOO_LARGE, text));
+                let response = Response::text(Status::CONTENT_TOO_LARGE, text);
+                self.refuse(id, &Refused { reason: RefusalReason::Body, response });
                 Next::Other
             }
             _ => {
                 let response = Response::text(Status::METHOD_NOT_ALLOWED, "only GET and HEAD\n")
                     .header("Allow", "GET, HEAD");
-                self.refuse(id, &response);
+                self.refuse(id, &Refused { reason: RefusalReason::Method, response });
                 Next::Other
             }
         }
@@ -106,15 +107,17 @@ impl<H: Handler> Connections<H> {
         id: SlotId,
         peer: PeerAddress,
         upgrade: &handshake::Upgrade<'_>,
-    ) -> Result<(), Response> {
+    ) -> Result<(), Refused> {
+        let accepted = self.handler.on_upgrade(&Upgrade::new(upgrade, peer));
         let Accept { state, subprotocol, headers } =
-            self.handler.on_upgrade(&Upgrade::new(upgrade, peer))?;
+            accepted.map_err(|response| Refused { reason: RefusalReason::Handler, response })?;
         let fields = headers.iter().map(|(name, value)| (&**name, &**value));
         let Some(out) = self.table.output(id) else { return Ok(()) };
-        upgrade.write_response(subprotocol.as_deref(), fields, out).map_err(|error| {
-            tracing::error!(%error, "the handler's acceptance cannot be sent");
-            Response::new(Status::INTERNAL_SERVER_ERROR)
-        })?;
+        if let Err(error) = upgrade.write_response(subprotocol.as_deref(), fields, out) {
+            self.log_invalid_answer(id, error);
+            let response = Response::new(Status::INTERNAL_SERVER_ERROR);
+            return Err(Refused { reason: RefusalReason::Failed, response });
+        }
         tracing::debug!(conn = %self.table.conn_id(id), path = upgrade.request().path(), "open");
         self.start_websocket(id, state);
         Ok(())
@@ -122,14 +125,15 @@ impl<H: Handler> Connections<H> {
 
     /// Answers a plain request.
     fn answer(&mut self, id: SlotId, request: &Request<'_>) -> Next {
+        self.table.metrics.requests += 1;
         let response = self.handler.on_request(request);
         // A client that sends requests and reads no answer gets no more of them.
-        let keep_alive = request.is_keep_alive()
-            && self.table.queued(id) < ANSWER_BYTES_MAX
-            && !self.is_draining;
+        let takes_answers = self.table.queued(id) < ANSWER_BYTES_MAX;
+        let keep_alive = request.is_keep_alive() && takes_answers && !self.is_draining;
         let options = ResponseOptions { keep_alive, head_only: request.method() == "HEAD" };
-        if let Some(out) = self.table.output(id) {
-            response.write(out, options);
+        self.write(id, &response, options);
+        if !takes_answers {
+            self.table.reach(Limit::Answers, Some(id));
         }
         tracing::debug!(
             conn = %self.table.conn_id(id), path = request.path(), status = response.status.0, "answered",
@@ -138,47 +142,62 @@ impl<H: Handler> Connections<H> {
             self.table.arm_handshake(id);
             Next::Request
         } else {
-            self.table.end(id, Ending::Linger);
+            self.end_unopened(id, Ending::Linger);
             Next::Other
         }
     }
 
     /// Answers with an error, and ends the connection.
-    fn refuse(&mut self, id: SlotId, response: &Response) {
-        tracing::debug!(conn = %self.table.conn_id(id), status = response.status.0, "refused");
-        if let Some(out) = self.table.output(id) {
-            response.write(out, ResponseOptions { keep_alive: false, head_only: false });
+    fn refuse(&mut self, id: SlotId, refused: &Refused) {
+        let Refused { reason, response } = refused;
+        let status = response.status.0;
+        tracing::debug!(conn = %self.table.conn_id(id), status, ?reason, "refused");
+        // What was not let in was counted when it came.
+        if self.is_handshaking(id) {
+            self.table.metrics.refused[*reason] += 1;
+            match reason {
+                RefusalReason::HeadTooLong | RefusalReason::TooManyFields => {
+                    self.table.reach(Limit::Head, Some(id));
+                }
+                RefusalReason::Rate => self.table.reach(Limit::HandshakesPerSecondMax, Some(id)),
+                _ => {}
+            }
         }
+        self.write(id, response, ResponseOptions { keep_alive: false, head_only: false });
         self.table.end(id, Ending::Linger);
+    }
+
+    /// Appends a response, or a 500 if it cannot be sent.
+    fn write(&mut self, id: SlotId, response: &Response, options: ResponseOptions) {
+        if let Some(out) = self.table.output(id)
+            && let Err(error) = response.write(out, options)
+        {
+            self.log_invalid_answer(id, error);
+        }
+    }
+
+    fn log_invalid_answer(&mut self, id: SlotId, error: FieldError) {
+        if let Some(left_out) = self.table.admit(Line::InvalidAnswer) {
+            let conn = self.table.conn_id(id);
+            tracing::error!(%conn, %error, left_out, "the handler's answer cannot be sent");
+        }
     }
 
     /// The time for a request is over.
     pub(super) fn time_out_http(&mut self, id: SlotId) {
+        if self.is_handshaking(id) {
+            self.table.reach(Limit::HandshakeTimeout, Some(id));
+        }
         let takes_nothing = self.table.queued(id) > 0;
         match self.table.stage(id) {
             Some(Stage::Http(http)) if http.is_inside_head() => {
-                self.refuse(
-                    id,
-                    &Response::text(Status::REQUEST_TIMEOUT, "the head took too long\n"),
-                );
+                let response = Response::text(Status::REQUEST_TIMEOUT, "the head took too long\n");
+                self.refuse(id, &Refused { reason: RefusalReason::TimedOut, response });
             }
             // It takes none of its answer.
-            Some(Stage::Http(_)) if takes_nothing => self.table.end(id, Ending::Abort),
+            Some(Stage::Http(_)) if takes_nothing => self.end_unopened(id, Ending::Abort),
             // It has asked nothing: there is nothing to answer.
-            _ => self.table.end(id, Ending::Clean),
+            _ => self.end_unopened(id, Ending::Clean),
         }
-    }
-}
-
-impl From<Refusal> for Response {
-    fn from(refusal: Refusal) -> Self {
-        let (status, text) = match refusal {
-            Refusal::Full => (Status::SERVICE_UNAVAILABLE, "the server is full\n"),
-            Refusal::Pending => (Status::SERVICE_UNAVAILABLE, "too many are not open yet\n"),
-            Refusal::Rate => (Status::SERVICE_UNAVAILABLE, "too many open in this second\n"),
-            Refusal::Draining => (Status::SERVICE_UNAVAILABLE, "the server stops\n"),
-            Refusal::Address => (Status::TOO_MANY_REQUESTS, "too many from this address\n"),
-        };
-        Self::text(status, text).header("Retry-After", RETRY_AFTER_SECONDS)
     }
 }

@@ -5,12 +5,13 @@ mod connections;
 mod drain;
 mod http;
 mod quiet;
+mod refused;
 #[cfg(feature = "sim")]
 mod residue;
 mod websocket;
 
 use crate::{
-    config::Config,
+    config::{Config, Overflow},
     driver::{Completion, Driver, ListenerId},
     error::Result,
     handle::{Handle, Phase},
@@ -18,12 +19,13 @@ use crate::{
     hub::Hub,
     listen::SocketFile,
     mail::Batch,
+    metrics::{By, Limit, Report, WorkerMetrics},
     parts::{
         heap,
         mutant::{Mutant, is_planted},
         slots::SlotId,
     },
-    table::{Closing, Ending, Stage},
+    table::{Closing, Ending, Stage, Walk},
 };
 use adopt::Adoptions;
 use connections::Connections;
@@ -44,6 +46,12 @@ const LATE_TICKS_MAX: u32 = 64;
 /// How long to wait before trying again to hand mail to a worker whose mailbox is full.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
 
+/// The tick of so many whose duration is taken: to read the clock would cost a small one about a
+/// hundredth of its time.
+const TICKS_PER_SAMPLE: u64 = 16;
+/// Slots that are looked at in one tick for who asks for metrics: 0.2 ms.
+const SLOTS_PER_TICK: usize = 1 << 16;
+
 /// A worker among the others of its server.
 pub(crate) struct Member {
     pub(crate) id: u8,
@@ -52,7 +60,7 @@ pub(crate) struct Member {
 }
 
 /// See the [module](self).
-pub(crate) struct Worker<H: Handler, D> {
+pub(crate) struct Worker<H: Handler, D: Driver> {
     /// Removed before the listeners of the driver are closed: then no file of a server that took
     /// their place is removed.
     files: Vec<SocketFile>,
@@ -80,6 +88,8 @@ pub(crate) struct Worker<H: Handler, D> {
     /// Ticks in a row that left deadlines for later.
     late_ticks: u32,
     quiet: Quiet,
+    /// Somebody asked for metrics: what was looked at so far.
+    walk: Option<Walk>,
 }
 
 impl<H: Handler, D: Driver> Worker<H, D> {
@@ -104,6 +114,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             adoptions: Adoptions::default(),
             late_ticks: 0,
             quiet: Quiet::new(driver.now()),
+            walk: None,
             files: Vec::new(),
             driver,
         }
@@ -121,6 +132,9 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     /// Serves until the server is drained or stopped and all connections are gone.
     pub(crate) fn run(mut self) -> Result<()> {
+        if let Some(report) = self.member.hub.reports.get(usize::from(self.member.id)) {
+            report.start();
+        }
         loop {
             self.tick()?;
             if self.is_finished() {
@@ -186,13 +200,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                         && let Some(id) = self.connections.accept(peer)
                         && let Err(error) = self.driver.open(id, socket)
                     {
-                        tracing::warn!(%error, "a connection could not be opened");
-                        self.connections.remove(id);
+                        self.connections.handle_open_failed(id, &error);
                     }
                     continue;
                 }
                 Completion::AcceptFailed { error } => {
-                    tracing::warn!(%error, "accept failed; trying again in a moment");
+                    self.connections.handle_accept_failed(&error);
                     continue;
                 }
                 Completion::Woken => {
@@ -221,6 +234,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         if self.quiet.begins(self.driver.now()) {
             self.give_back();
         }
+        self.report();
         Ok(())
     }
 
@@ -238,6 +252,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             let is_settled = self.connections.table.settle();
             let until = if is_settled { self.wait_until() } else { Some(self.driver.now()) };
             self.publish_counts();
+            self.count_tick();
             self.driver.wait(self.connections.table.sends(), until)?;
             self.connections.table.set_now(self.driver.now());
             while let Some((id, sent)) = self.driver.next_short() {
@@ -267,10 +282,56 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         }
     }
 
+    /// Counts what happened since the last wait.
+    fn count_tick(&mut self) {
+        let metrics = &mut self.connections.table.metrics;
+        metrics.ticks += 1;
+        if metrics.ticks.is_multiple_of(TICKS_PER_SAMPLE) {
+            let now = self.driver.read_clock();
+            metrics.tick_duration.record(now.saturating_duration_since(self.driver.now()));
+        }
+    }
+
     fn handle_woken(&mut self) {
         self.is_behind_handle = self.member.handle.phase() > self.phase;
         self.has_more_mail = true;
         self.adoptions.has_more = true;
+        let report = self.member.hub.reports.get(usize::from(self.member.id));
+        if report.is_some_and(Report::is_asked) {
+            self.walk.get_or_insert_default();
+        }
+    }
+
+    /// Answers who asked for metrics, once all slots were looked at.
+    fn report(&mut self) {
+        let Some(mut walk) = self.walk.take() else { return };
+        if !self.connections.table.walk(&mut walk, SLOTS_PER_TICK) {
+            self.walk = Some(walk);
+        } else if let Some(report) = self.member.hub.reports.get(usize::from(self.member.id)) {
+            report.answer(self.metrics_with(&walk));
+        }
+    }
+
+    /// All that was counted until now. It looks at each slot.
+    pub(crate) fn metrics(&self) -> WorkerMetrics {
+        let mut walk = Walk::default();
+        self.connections.table.walk(&mut walk, usize::MAX);
+        self.metrics_with(&walk)
+    }
+
+    fn metrics_with(&self, walk: &Walk) -> WorkerMetrics {
+        let inbox = self.member.hub.inboxes.get(usize::from(self.member.id));
+        let (batches, bytes) = inbox.map_or((0, 0), |inbox| inbox.depth());
+        let taken: usize = self.mail.iter().map(|batch| batch.bytes()).sum();
+        WorkerMetrics {
+            bytes_sent: self.driver.bytes_sent(),
+            connections: walk.connections,
+            backlogged: walk.backlogged,
+            queued_bytes: walk.queued_bytes,
+            mailbox_batches: (batches + self.mail.len()) as u64,
+            mailbox_bytes: (bytes + taken) as u64,
+            ..self.connections.table.metrics.clone()
+        }
     }
 
     /// Takes what came, also since the wait began: it goes out with this tick.
@@ -318,8 +379,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         let table = &self.connections.table;
         // Plain stores: nobody else writes them.
         counters.open.store(self.connections.open, Ordering::Relaxed);
-        counters.dropped_publishes.store(table.dropped(), Ordering::Relaxed);
-        counters.refused_mail.store(table.refused_mail(), Ordering::Relaxed);
+        let WorkerMetrics { publishes_dropped, drops, limits, .. } = &table.metrics;
+        let dropped = publishes_dropped + drops[Overflow::Drop] + drops[Overflow::Close];
+        counters.dropped_publishes.store(dropped, Ordering::Relaxed);
+        counters.refused_mail.store(limits[Limit::MailboxBytesMax], Ordering::Relaxed);
         counters.is_quiet.store(self.quiet.is_trimmed(), Ordering::Relaxed);
     }
 
@@ -348,7 +411,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     self.connections.table.shut_down(id, Closing::Shutdown);
                     self.pace(id);
                 }
-                Some(Stage::Http(_)) => self.connections.table.end(id, Ending::Clean),
+                Some(Stage::Http(_)) => self.connections.end_unopened(id, Ending::Clean),
                 _ => {}
             }
         }
@@ -358,7 +421,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         let now = self.driver.now();
         let is_finished = self.is_finished();
         let table = &mut self.connections.table;
-        let has_more = !self.mail.is_empty() || self.has_more_mail;
+        let has_more = !self.mail.is_empty() || self.has_more_mail || self.walk.is_some();
         let has_work = table.has_work_after_sends() || self.adoptions.is_ready(table);
         if is_finished || has_more || has_work {
             return Some(now);
@@ -383,7 +446,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 }
 
-impl<H: Handler, D> Drop for Worker<H, D> {
+impl<H: Handler, D: Driver> Drop for Worker<H, D> {
     /// Every open connection has its `on_close`, also when the worker ends before its peers do;
     /// but a handler that panics is not called again.
     fn drop(&mut self) {
@@ -397,13 +460,23 @@ impl<H: Handler, D> Drop for Worker<H, D> {
             counters.open.store(0, Ordering::Relaxed);
         }
         self.files.clear();
-        if std::thread::panicking() {
-            return;
-        }
-        for id in self.connections.table.ids() {
-            if self.connections.table.is_websocket(id) {
-                self.connections.close_abnormally(id, Cause::Shutdown);
+        if !std::thread::panicking() {
+            for id in self.connections.table.ids() {
+                if self.connections.table.is_websocket(id) {
+                    self.connections.close_abnormally(id, Cause::Shutdown);
+                }
             }
+        }
+        if let Some(report) = self.member.hub.reports.get(usize::from(self.member.id)) {
+            // What was counted stays; what it has now is about to be gone.
+            report.end(WorkerMetrics {
+                connections: By::default(),
+                backlogged: 0,
+                queued_bytes: 0,
+                mailbox_batches: 0,
+                mailbox_bytes: 0,
+                ..self.metrics()
+            });
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::connections::Connections;
 use crate::{
     handler::{Cause, Closed, Handler},
+    metrics::Limit,
     parts::slots::SlotId,
     table::{Answered, Closing, Ending},
 };
@@ -38,6 +39,16 @@ impl<H: Handler> Connections<H> {
         if !self.table.count_received(id, len, is_message) {
             return self.table.shut_down(id, Closing::TooFast);
         }
+        let metrics = &mut self.table.metrics;
+        match &event {
+            Event::Message(_) => {
+                metrics.messages_received += 1;
+                metrics.message_bytes_received += len as u64;
+            }
+            Event::Ping(_) => metrics.pings_received += 1,
+            Event::Pong(_) => metrics.pongs_received += 1,
+            Event::Close(_) => {}
+        }
         let answered = match &event {
             Event::Pong(payload) => self.table.answered(payload),
             _ => Answered::Other,
@@ -54,6 +65,12 @@ impl<H: Handler> Connections<H> {
 
     #[cold]
     fn handle_violation(&mut self, id: SlotId, violation: Violation) {
+        self.table.metrics.violations[violation] += 1;
+        match violation {
+            Violation::MessageTooBig => self.table.reach(Limit::MessageBytesMax, Some(id)),
+            Violation::TooManyFragments => self.table.reach(Limit::FragmentsMax, Some(id)),
+            _ => {}
+        }
         let code = violation.close_code();
         let cause = if code == CloseCode::MESSAGE_TOO_BIG {
             Cause::Limit(violation)

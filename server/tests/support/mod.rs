@@ -2,6 +2,8 @@
 //! exactly the bytes it is told to.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod metrics;
+
 use quelea::{
     Accept, Adoption, Cause, CloseCode, Closed, Config, Conn, ConnId, Handle, Handler,
     ListenAddress, Message, Request, Response, SendStatus, Server, Status, Upgrade, Worker,

@@ -38,6 +38,7 @@ pub(crate) struct Poll {
     /// The last wait filled `events`.
     is_behind: bool,
     buffer: Box<[u8]>,
+    bytes_sent: u64,
     now: Instant,
 }
 
@@ -113,6 +114,7 @@ impl Poll {
             batch: 0,
             is_behind: false,
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            bytes_sent: 0,
             now: read_clock(),
         })
     }
@@ -129,7 +131,10 @@ impl Poll {
         let Some(socket) = &connection.socket else { return };
         let sent = loop {
             match socket.send_with_flags(bytes, libc::MSG_NOSIGNAL) {
-                Ok(sent) if sent == bytes.len() => return,
+                Ok(sent) if sent == bytes.len() => {
+                    self.bytes_sent += sent as u64;
+                    return;
+                }
                 Ok(sent) => break sent,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
@@ -141,11 +146,13 @@ impl Poll {
             }
         };
         let failed = connection.flags.has(Flags::FAILED);
-        if failed && connection.flags.has(Flags::ENDED) {
+        let has_ended = connection.flags.has(Flags::ENDED);
+        connection.flags.set(Flags::BLOCKED, true);
+        self.bytes_sent += sent as u64;
+        if failed && has_ended {
             // It is told already that nothing more comes. What is left goes nowhere.
             return;
         }
-        connection.flags.set(Flags::BLOCKED, true);
         self.shorts.push_back((id, sent));
         if failed {
             self.queue_receive(id);
@@ -287,6 +294,14 @@ impl Driver for Poll {
 
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn read_clock(&self) -> Instant {
+        read_clock()
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {

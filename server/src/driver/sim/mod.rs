@@ -45,6 +45,7 @@ pub(crate) struct Sim {
     ready: VecDeque<Ready>,
     /// How many of `ready` belong to this tick.
     batch: usize,
+    bytes_sent: u64,
     accept_at: Option<Instant>,
     is_accept_queued: bool,
     /// In this tick.
@@ -97,6 +98,7 @@ impl Sim {
             shorts: VecDeque::new(),
             ready: VecDeque::new(),
             batch: 0,
+            bytes_sent: 0,
             accept_at: None,
             is_accept_queued: false,
             accepted: 0,
@@ -134,6 +136,7 @@ impl Sim {
         }
         let sent = match wire.map(|wire| network.send_to_client(wire, bytes)) {
             Some(Ok(sent)) if sent == bytes.len() => {
+                self.bytes_sent += sent as u64;
                 if let Some(wire) = wire.filter(|_| shows(Mutant::SendTwice)) {
                     let _ = network.send_to_client(wire, bytes);
                 }
@@ -147,6 +150,7 @@ impl Sim {
                 0
             }
         };
+        self.bytes_sent += sent as u64;
         self.connections[id.index()].is_blocked = true;
         self.shorts.push_back((id, sent));
     }
@@ -257,6 +261,14 @@ impl Driver for Sim {
 
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn read_clock(&self) -> Instant {
+        self.network.borrow().now()
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     fn listen(&mut self, (): ()) -> io::Result<ListenerId> {

@@ -20,6 +20,14 @@ impl Driver for Alone {
         self.0.now()
     }
 
+    fn read_clock(&self) -> Instant {
+        self.0.read_clock()
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent()
+    }
+
     fn listen(&mut self, (): ()) -> io::Result<ListenerId> {
         self.0.listen(())
     }
