@@ -19,7 +19,7 @@ pub mod logging {
 /// The options that all servers share.
 pub mod server {
     use clap::Args;
-    use quelea::Drain;
+    use quelea::{Drain, Handle, MetricsServer};
     use std::time::Duration;
 
     /// Where to listen, with how many threads, and how to end.
@@ -39,6 +39,9 @@ pub mod server {
         /// window].
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         pub drain_timeout: Option<Duration>,
+        /// Where to answer /metrics, /health/live and /health/ready [default: nowhere].
+        #[arg(long, value_name = "ADDRESS")]
+        pub metrics: Option<String>,
     }
 
     impl Options {
@@ -50,6 +53,14 @@ pub mod server {
             let after = defaults.timeout - defaults.window;
             let timeout = self.drain_timeout.unwrap_or(window.saturating_add(after));
             Drain { window, timeout, ..defaults }
+        }
+
+        /// Answers about a server where it is wanted, until what is returned is dropped.
+        ///
+        /// # Errors
+        /// The address is none, or cannot be had.
+        pub fn start_metrics(&self, handle: Handle) -> quelea::Result<Option<MetricsServer>> {
+            self.metrics.as_ref().map(|address| MetricsServer::start(address, handle)).transpose()
         }
     }
 

@@ -41,6 +41,8 @@ mod id;
 mod listen;
 mod mail;
 pub mod metrics;
+#[cfg(feature = "metrics")]
+mod monitor;
 mod parts;
 mod protocol;
 #[cfg(feature = "signals")]
@@ -64,6 +66,8 @@ pub use handler::{Cause, Closed, Handler};
 pub use http::{Content, Request, Response};
 pub use hub::Counts;
 pub use id::ConnId;
+#[cfg(feature = "metrics")]
+pub use monitor::MetricsServer;
 pub use quelea_core::{
     CloseCode, Message, MessageKind, Violation,
     handshake::{InvalidOrigin, Origin, OriginPolicy},

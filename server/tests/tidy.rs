@@ -22,7 +22,7 @@ const ORDER: &[&[&str]] = &[
     &["handle", "listen"],
     &["worker", "signals"],
     &["app"],
-    &["sim"],
+    &["monitor", "sim"],
 ];
 
 fn sources(under: &Path) -> Vec<PathBuf> {

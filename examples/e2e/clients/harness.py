@@ -20,18 +20,24 @@ PATIENCE = 20
 
 
 class Server:
-    """A running example; `address` is where it listens."""
+    """A running example; `address` is where it listens, and `metrics_address` for those who watch."""
 
     def __init__(self, name, *arguments, listen="127.0.0.1:0", wrapper=()):
         command = [*wrapper, str(BINARIES / name), "--listen", listen, *WORKERS, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address = None
+        self.metrics_address = None
         late = threading.Timer(PATIENCE, self.process.kill)
         late.start()
         for line in self.process.stderr:
             found = re.search(r"listening.*address=(\S+)", line)
-            if found:
+            if not found:
+                continue
+            if "metrics:" in line:
+                self.metrics_address = found[1]
+            else:
                 self.address = found[1]
+            if self.address and (self.metrics_address or "--metrics" not in arguments):
                 break
         late.cancel()
         if self.address is None:

@@ -13,7 +13,7 @@ import harness
 from harness import Checks
 
 CLIENTS = {
-    "echo": ["python_client", "node", "curl_client", "syscalls", "chat_browser"],
+    "echo": ["python_client", "node", "curl_client", "metrics_client", "syscalls", "chat_browser"],
     "axum": ["python_client", "node", "curl_client", "syscalls", "axum_client"],
 }
 

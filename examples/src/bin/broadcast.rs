@@ -33,5 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config { workers: arguments.server.workers, ..Config::default() };
     let server = Server::new(|_worker| Broadcast).config(config)?;
     let server = server.drain_on_signals(arguments.server.drain())?;
-    Ok(server.listen(&*arguments.server.listen)?.run()?)
+    let server = server.listen(&*arguments.server.listen)?;
+    let _metrics = arguments.server.start_metrics(server.handle())?;
+    Ok(server.run()?)
 }

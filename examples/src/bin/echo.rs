@@ -79,5 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let server = Server::new(|_worker| Echo).config(config)?;
     let server = server.drain_on_signals(arguments.server.drain())?;
-    Ok(server.listen(&*arguments.server.listen)?.run()?)
+    let server = server.listen(&*arguments.server.listen)?;
+    let _metrics = arguments.server.start_metrics(server.handle())?;
+    Ok(server.run()?)
 }

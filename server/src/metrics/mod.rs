@@ -1,7 +1,7 @@
 //! What a server counts, and what each count means exactly.
 //!
 //! Each worker counts by plain additions to numbers of its own. [`Handle::metrics`] asks all workers for
-//! theirs.
+//! theirs. The feature `metrics` adds a listener that answers Prometheus and health checks.
 //!
 //! These hold for each worker, whenever it is asked, unless its handler has panicked. (One that ever had more
 //! than 65,536 connections at once looks at what it has now over several ticks, and then the first two may

@@ -120,5 +120,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for address in server.local_addresses() {
         tracing::info!("open http://{address}/ in a browser");
     }
+    let _metrics = arguments.server.start_metrics(server.handle())?;
     Ok(server.run()?)
 }
