@@ -148,6 +148,7 @@ impl Table {
     }
 
     /// All short sends are told: the rest was sent.
+    #[inline]
     pub(crate) fn finish_sends(&mut self) {
         (self.may_drain, self.copied) = (false, 0);
         self.fanout.finish_sends(&mut self.slots);

@@ -387,6 +387,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     /// Stops reading from a peer that does not read, until it does.
+    #[inline]
     fn pace(&mut self, id: SlotId) {
         match self.connections.table.next_pause(id) {
             Some(true) => self.driver.pause_receive(id),

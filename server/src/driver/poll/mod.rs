@@ -126,6 +126,7 @@ impl Poll {
     }
 
     /// Sends what the kernel takes at once.
+    #[inline]
     fn send(&mut self, id: SlotId, bytes: &[u8]) {
         let Some(connection) = self.connection(id) else { return };
         let Some(socket) = &connection.socket else { return };
@@ -169,6 +170,7 @@ impl Poll {
         Some(until.saturating_duration_since(self.now))
     }
 
+    #[inline]
     fn handle_events(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut count = 0;
@@ -224,6 +226,7 @@ impl Poll {
         }
     }
 
+    #[inline]
     fn receive(&mut self, id: SlotId) -> Receive {
         let Self { connections, buffer, .. } = self;
         let Some(connection) = connections.get_mut(id.index()) else { return Receive::Nothing };
@@ -396,6 +399,7 @@ impl Driver for Poll {
         self.shorts.pop_front()
     }
 
+    #[inline]
     fn next(&mut self) -> Option<Completion<'_, Socket>> {
         while self.batch > 0 {
             self.batch -= 1;
