@@ -244,6 +244,20 @@ fn a_peer_that_never_reads_is_ended_at_the_deadline_and_not_before() {
 }
 
 #[test]
+fn all_are_told_of_a_drain_whose_deadline_is_the_end_of_its_window() {
+    let mut site = Site::start();
+    let mut raws = site.open(200);
+    let window = 5 * MOMENT;
+    site.handle.drain(Drain { window, timeout: window, ..Drain::default() }).unwrap();
+    for raw in &mut raws {
+        let (first, payload) = raw.read_frame();
+        assert_eq!((first, &payload[..2]), (CLOSE, &1001_u16.to_be_bytes()[..]));
+    }
+    site.end();
+    site.all_were_shut_down(200, 1006);
+}
+
+#[test]
 fn a_peer_that_has_taken_all_and_does_not_answer_has_the_time_of_any_closing_handshake() {
     for len in [0, 30_000_000] {
         let config =

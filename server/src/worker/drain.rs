@@ -9,6 +9,7 @@
 use super::{Worker, connections::Connections};
 use crate::{
     driver::Driver,
+    error::Result,
     handle::Phase,
     handler::Handler,
     parts::{slots::SlotId, spread::Spread},
@@ -71,12 +72,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     }
 
     /// Closes those that are due, and says how it goes.
-    pub(super) fn drain_some(&mut self) {
+    pub(super) fn drain_some(&mut self) -> Result<()> {
         let limit = self.output_limit();
         let now = self.driver.now();
-        let Some(draining) = &mut self.draining else { return };
+        let Some(draining) = &mut self.draining else { return Ok(()) };
         if self.phase != Phase::Draining {
-            return;
+            return Ok(());
         }
         if draining.mail_before == 0 {
             for _ in 0..MET_MAX {
@@ -93,6 +94,11 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             let closed = draining.connections.saturating_sub(left);
             tracing::info!(worker = self.member.id, left, closed, "draining");
         }
+        if self.stop_at.is_some_and(|at| at <= now) {
+            // No other tick sends what this one wrote.
+            self.send_and_wait()?;
+        }
+        Ok(())
     }
 
     /// Closes a WebSocket that opened though the server drains: the pass may have met its slot.

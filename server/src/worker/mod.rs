@@ -226,7 +226,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.handle_adoptions();
         }
         self.handle_deadlines(is_behind);
-        self.drain_some();
+        self.drain_some()?;
         while let Some(id) = self.connections.table.next_touched() {
             self.pace(id);
         }
