@@ -80,6 +80,18 @@ impl Admission {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// How many of them are not open yet.
+    #[cfg(feature = "sim")]
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// How many addresses they are counted by.
+    #[cfg(feature = "sim")]
+    pub(crate) fn addresses(&self) -> usize {
+        self.lock().len()
+    }
+
     /// A connection is a WebSocket now.
     pub(crate) fn open(&self) {
         self.pending.fetch_sub(1, Ordering::Relaxed);

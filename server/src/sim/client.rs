@@ -97,6 +97,8 @@ pub(super) struct Client {
     events: VecDeque<(Duration, ClientEvent)>,
     /// It does not read.
     pub(super) is_stalled: bool,
+    /// A FIN is to go out behind `out`.
+    pub(super) is_finishing: bool,
 }
 
 enum Stage {
@@ -116,7 +118,9 @@ impl Client {
         let is_raw = request.is_raw;
         let events = VecDeque::new();
         let out = Vec::new();
-        let mut client = Self { wire, stage, request, nonce, out, events, is_stalled: false };
+        let (is_stalled, is_finishing) = (false, false);
+        let mut client =
+            Self { wire, stage, request, nonce, out, events, is_stalled, is_finishing };
         if !is_raw {
             let mut out = Vec::new();
             client.with_request(|request| request.write(&mut out))?;

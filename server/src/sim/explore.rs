@@ -69,7 +69,11 @@ pub fn explore(
             Some(text.unwrap_or_else(|| "it panicked".into()))
         }
     };
-    if let Some(wanted) = env::var(VARIABLE).ok().and_then(|text| Plan::read(&text)) {
+    if let Some(text) = env::var_os(VARIABLE) {
+        let Some(wanted) = text.to_str().and_then(Plan::read) else {
+            let message = format!("{VARIABLE} is no plan: {}", text.display());
+            return Err(Failure { plan, found: plan, message });
+        };
         return match run(&wanted) {
             Some(message) => Err(Failure { plan: wanted, found: wanted, message }),
             None => Ok(()),

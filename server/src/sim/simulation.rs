@@ -35,6 +35,8 @@ use std::{
 
 /// The longest message that a simulated client takes.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// The longest time that passes at once, so that no sum of times is beyond what the clock can hold.
+const TIME_MAX: Duration = Duration::from_secs(100 * 24 * 60 * 60);
 
 /// A server with its network, its clock and its clients, all made up.
 ///
@@ -197,10 +199,10 @@ impl<H: Handler> Simulation<H> {
         Clock(self.network.clone())
     }
 
-    /// How many bytes each direction of a new connection holds, unless [`Fault::SmallBuffers`] says
-    /// otherwise. Default: 256 KiB.
+    /// How many bytes each direction of a new connection holds, at least one, unless
+    /// [`Fault::SmallBuffers`] says otherwise. Default: 256 KiB.
     pub fn set_buffer_bytes(&mut self, bytes: usize) {
-        self.network.borrow_mut().set_capacity(bytes);
+        self.network.borrow_mut().set_capacity(bytes.max(1));
     }
 
     /// What reaches the server from outside.
@@ -274,7 +276,8 @@ impl<H: Handler> Simulation<H> {
     }
 
     /// Connects many clients that only answer pings, and that take no memory: to see what a server
-    /// needs for those that are there. They are not subject to [`Fault::Cuts`].
+    /// needs for those that are there. They are not subject to [`Fault::Cuts`] and
+    /// [`Fault::SmallBuffers`].
     pub fn connect_crowd(&mut self, count: usize) {
         let mut network = self.network.borrow_mut();
         for number in 0..count as u32 {
@@ -323,11 +326,13 @@ impl<H: Handler> Simulation<H> {
         });
     }
 
-    /// Sends a FIN; what the server sends still comes.
+    /// Sends a FIN behind what was sent before; what the server sends still comes, and nothing goes
+    /// back any more.
     pub fn finish(&mut self, client: ClientId) {
-        if let Some(client) = self.clients.get(client.index()).filter(|client| !client.is_over()) {
-            self.network.borrow_mut().finish_by_client(client.wire);
-        }
+        self.act(client, |client, _| {
+            client.is_finishing = true;
+            true
+        });
     }
 
     /// Ends the connection with a RST.
@@ -380,20 +385,22 @@ impl<H: Handler> Simulation<H> {
         self.clients.get_mut(client.index()).map(Client::take_events).unwrap_or_default()
     }
 
-    /// A worker stands still for so long, while all else goes on.
+    /// A worker stands still for so long, at most 100 days, while all else goes on. One that stands
+    /// still for longer already does so.
     pub fn pause_worker(&mut self, worker: usize, pause: Duration) {
         if let Some(host) = self.hosts.get_mut(worker) {
-            host.busy_until = self.network.borrow().now() + pause;
+            let until = self.network.borrow().now() + pause.min(TIME_MAX);
+            host.busy_until = host.busy_until.max(until);
             host.due = None;
             let until = host.busy_until;
             self.plan(worker, until);
         }
     }
 
-    /// The clock leaps while nothing runs.
+    /// The clock leaps while nothing runs, by at most 100 days.
     pub fn jump(&mut self, by: Duration) {
         let mut network = self.network.borrow_mut();
-        let to = network.now() + by;
+        let to = network.now() + by.min(TIME_MAX);
         network.pass_until(to);
     }
 
@@ -404,9 +411,9 @@ impl<H: Handler> Simulation<H> {
         }
     }
 
-    /// Lets time pass, and all that happens in it happen.
+    /// Lets time pass, at most 100 days, and all that happens in it happen.
     pub fn run_for(&mut self, time: Duration) {
-        let end = self.network.borrow().now() + time;
+        let end = self.network.borrow().now() + time.min(TIME_MAX);
         self.notice_wakes();
         loop {
             let mut network = self.network.borrow_mut();
@@ -556,9 +563,14 @@ impl<H: Handler> Simulation<H> {
 
     fn flush(&mut self, id: ClientId) {
         let client = &mut self.clients[id.index()];
+        let mut network = self.network.borrow_mut();
         if !client.out.is_empty() {
-            let sent = self.network.borrow_mut().send_to_server(client.wire, &client.out);
+            let sent = network.send_to_server(client.wire, &client.out);
             client.out.drain(..sent);
+        }
+        if client.is_finishing && client.out.is_empty() {
+            client.is_finishing = false;
+            network.finish_by_client(client.wire);
         }
     }
 

@@ -20,6 +20,10 @@ pub struct Residue {
     pub mail: usize,
     /// Connections that count towards the limits on all.
     pub admitted: usize,
+    /// Connections that count as not open yet.
+    pub pending: usize,
+    /// Addresses that connections are counted by.
+    pub addresses: usize,
 }
 
 impl Sum for Residue {
@@ -32,6 +36,8 @@ impl Sum for Residue {
             mail: sum.mail + one.mail,
             // Every worker sees all of them.
             admitted: sum.admitted.max(one.admitted),
+            pending: sum.pending.max(one.pending),
+            addresses: sum.addresses.max(one.addresses),
         })
     }
 }
@@ -47,6 +53,8 @@ impl Table {
                 + self.arena.len(),
             mail: self.outgoing.waiting(),
             admitted: 0,
+            pending: 0,
+            addresses: 0,
         }
     }
 }

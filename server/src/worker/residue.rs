@@ -11,6 +11,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         Residue {
             mail: own.mail + self.mail.len() + usize::from(is_filled),
             admitted: self.member.hub.admission.connections(),
+            pending: self.member.hub.admission.pending(),
+            addresses: self.member.hub.admission.addresses(),
             ..own
         }
     }

@@ -88,6 +88,20 @@ impl Drop for SimSocket {
     }
 }
 
+/// A process that is gone has closed its sockets: the kernel does that.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        // A handler may have panicked at any time.
+        let Ok(mut network) = self.network.try_borrow_mut() else { return };
+        network.stop_accept(self.worker);
+        for connection in self.connections.iter().filter(|one| one.generation != 0) {
+            if let Some(wire) = network.wire_at(connection.wire) {
+                network.close_by_server(wire);
+            }
+        }
+    }
+}
+
 impl Sim {
     pub(crate) fn new(network: Rc<RefCell<Network>>, worker: usize) -> Self {
         let now = network.borrow().now();
@@ -119,17 +133,24 @@ impl Sim {
         self.network.borrow().wire_at(index)
     }
 
+    /// The connection's wire: if it is parked, a new one.
+    fn wake(&mut self, id: SlotId) -> Option<WireId> {
+        let worker = self.worker;
+        let network = self.network.clone();
+        let connection = self.connection(id)?;
+        if connection.wire != PARKED {
+            return network.borrow().wire_at(connection.wire);
+        }
+        let wire = network.borrow_mut().wake_crowd(worker, id);
+        connection.wire = wire.index();
+        Some(wire)
+    }
+
     fn send(&mut self, id: SlotId, bytes: &[u8]) {
         let Some(connection) = self.connection(id).map(|connection| *connection) else { return };
+        let wire = self.wake(id);
         let network = self.network.clone();
         let mut network = network.borrow_mut();
-        let wire = if connection.wire == PARKED {
-            let wire = network.wake_crowd(self.worker, id);
-            self.connections[id.index()].wire = wire.index();
-            Some(wire)
-        } else {
-            network.wire_at(connection.wire)
-        };
         // A message: what else is lost is noticed by the protocol.
         if bytes.first() == Some(&0x81) && shows(Mutant::LoseSend) {
             return;
@@ -313,13 +334,13 @@ impl Driver for Sim {
     }
 
     fn shutdown(&mut self, id: SlotId) {
-        if let Some(wire) = self.wire(id) {
+        if let Some(wire) = self.wake(id) {
             self.network.borrow_mut().shutdown_by_server(wire);
         }
     }
 
     fn close(&mut self, id: SlotId) {
-        let wire = self.wire(id);
+        let wire = self.wake(id);
         if let Some(connection) = self.connection(id) {
             *connection = Connection::default();
             if !shows(Mutant::KeepSlot) {

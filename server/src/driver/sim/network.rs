@@ -348,9 +348,11 @@ impl Network {
 
     /// Connects to a worker.
     pub(crate) fn connect(&mut self, owner: Owner, peer: PeerAddress, worker: usize) -> WireId {
-        let mut capacity = || match self.faults.has(Fault::SmallBuffers) {
-            true => 1 << self.random.u32(6..17),
-            false => self.capacity,
+        let mut capacity = || match owner {
+            // It has no memory for what does not fit.
+            Owner::Crowd { .. } => CAPACITY,
+            Owner::Client(_) if self.faults.has(Fault::SmallBuffers) => 1 << self.random.u32(6..17),
+            Owner::Client(_) => self.capacity,
         };
         let wire = Wire {
             server: ServerEnd::Waiting,
@@ -370,8 +372,9 @@ impl Network {
     /// Sends as much as there is room for, and tells the client when there is more.
     pub(crate) fn send_to_server(&mut self, id: WireId, bytes: &[u8]) -> usize {
         let Some(wire) = self.wires.get(id.0) else { return bytes.len() };
-        if !matches!(wire.client, ClientEnd::Open(_)) || matches!(wire.server, ServerEnd::Closed) {
-            // Nobody is there: what is sent goes nowhere.
+        let is_gone = matches!(wire.server, ServerEnd::Closed) || wire.up.is_ended();
+        if is_gone || !matches!(wire.client, ClientEnd::Open(_)) {
+            // Nobody is there, or the client has said that no more comes: what is sent goes nowhere.
             return bytes.len();
         }
         let len = bytes.len().min(wire.up.room());

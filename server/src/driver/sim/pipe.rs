@@ -50,6 +50,11 @@ impl Pipe {
         self.capacity.saturating_sub(self.len)
     }
 
+    /// Whether its sender has ended it.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Whether nothing is in it and nothing has ended it.
     pub(super) const fn is_idle(&self) -> bool {
         self.len == 0 && self.end.is_none()
