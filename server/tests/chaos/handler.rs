@@ -2,9 +2,10 @@
 //!
 //! `NUMBER VERB WORDS... |FILLER`, each client counting its commands.
 
-use super::ledger::{Ledger, OUTSIDE, SLACK};
+use super::ledger::{Ledger, OUTSIDE, SLACK, filler};
 use quelea::{
-    Accept, CloseCode, Closed, Conn, Handler, Message, Response, SubscribeStatus, Upgrade,
+    Accept, CloseCode, Closed, Conn, Handler, Message, Response, SendStatus, SubscribeStatus,
+    Upgrade,
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -19,6 +20,11 @@ const RESUME: u8 = 255;
 #[derive(Default)]
 pub(crate) struct State {
     client: Option<usize>,
+    /// It is busy from its first moment to its last.
+    is_eager: bool,
+    /// How often its timer was due.
+    rounds: u32,
+    _share: Option<Rc<()>>,
 }
 
 type Connection<'a> = Conn<'a, State>;
@@ -27,8 +33,13 @@ impl Handler for Told {
     type State = State;
 
     fn on_upgrade(&mut self, upgrade: &Upgrade<'_>) -> Result<Accept<State>, Response> {
-        let client = upgrade.query().and_then(|query| query.parse().ok());
-        Ok(Accept::new(State { client }))
+        let query = upgrade.query().unwrap_or_default();
+        let (is_eager, number) = match query.strip_prefix("eager.") {
+            Some(number) => (true, number),
+            None => (false, query),
+        };
+        let share = Some(self.ledger.borrow().states.clone());
+        Ok(Accept::new(State { client: number.parse().ok(), is_eager, rounds: 0, _share: share }))
     }
 
     fn on_open(&mut self, conn: &mut Connection<'_>) {
@@ -41,7 +52,19 @@ impl Handler for Told {
             ledger.fail(format!("client {client} was opened twice"));
         }
         let bird = ledger.bird(client);
-        (bird.id, bird.worker) = (Some(conn.id()), self.worker);
+        (bird.id, bird.worker, bird.active) = (Some(conn.id()), self.worker, now);
+        let max = ledger.config.connections_max as u64;
+        if ledger.counts.opened - ledger.counts.closed > max {
+            ledger.fail(format!("more than {max} are open"));
+        }
+        if conn.state.is_eager {
+            ledger.saw("eager");
+            subscribe(&mut ledger, conn, client, "news");
+            publish(&mut ledger, conn, client, "pub", "news", 9);
+            publish(&mut ledger, conn, client, "others", "latest", 99);
+            say(&mut ledger, conn, client, 3000);
+            set_timer(&mut ledger, conn, client, 0, Duration::from_secs(1));
+        }
     }
 
     fn on_message(&mut self, conn: &mut Connection<'_>, message: Message<'_>) {
@@ -54,8 +77,15 @@ impl Handler for Told {
         }
         let Some(client) = conn.state.client else { return };
         self.check_alive(ledger, conn, client);
+        let now = ledger.now();
+        ledger.bird(client).active = now;
+        // What was read at once still comes, and all there is in front of a reset.
+        if !ledger.may_reset && ledger.bird(client).paused.is_some_and(|at| at < now) {
+            ledger.fail(format!("client {client}'s message came while it was paused"));
+        }
         // Anything else is a hostile client's.
         let Message::Text(text) = message else { return };
+        let (text, filling) = text.split_once(" |").map_or((text, None), |(a, b)| (a, Some(b)));
         let mut words = text.split(' ');
         let Some(number) = words.next().and_then(|word| word.parse::<u64>().ok()) else { return };
         let bird = ledger.bird(client);
@@ -64,6 +94,9 @@ impl Handler for Told {
             return ledger.fail(format!("client {client}'s command {number} came for {expected}"));
         }
         bird.commands += 1;
+        if filling.is_some_and(|filling| filling != filler(number, filling.len())) {
+            return ledger.fail(format!("client {client}'s command {number} came broken"));
+        }
         let verb = words.next().unwrap_or_default();
         let mut next = || words.next().unwrap_or_default();
         match verb {
@@ -72,12 +105,7 @@ impl Handler for Told {
                 let (to, len) = (next().parse().unwrap_or(0), next().parse().unwrap_or(0));
                 tell(ledger, conn, client, to, len);
             }
-            "sub" => {
-                let topic = next();
-                if conn.subscribe(topic) == SubscribeStatus::Subscribed {
-                    ledger.subscribed(client, topic);
-                }
-            }
+            "sub" => subscribe(ledger, conn, client, next()),
             "match" => {
                 let topic = next();
                 // Nothing else begins with it, so that the pattern is the topic.
@@ -93,12 +121,16 @@ impl Handler for Told {
             }
             "pub" | "others" => {
                 let (topic, len) = (next(), next().parse().unwrap_or(0));
-                let (text, number) = ledger.publish(client, topic, len);
-                let status = match verb {
-                    "pub" => conn.publish(topic, &text),
-                    _ => conn.publish_to_others(topic, &text),
-                };
-                ledger.published(client, topic, number, status, verb == "others");
+                publish(ledger, conn, client, verb, topic, len);
+            }
+            "ping" => {
+                let payload = ledger.bird(client).commands;
+                if matches!(
+                    conn.ping(&payload.to_be_bytes()),
+                    SendStatus::Queued | SendStatus::Backlogged
+                ) {
+                    ledger.bird(client).pings.push_back(payload);
+                }
             }
             "close" => {
                 conn.close(CloseCode::NORMAL, "asked for");
@@ -108,13 +140,13 @@ impl Handler for Told {
             "timer" => {
                 let key: u8 = next().parse().unwrap_or(0);
                 let after = Duration::from_millis(next().parse().unwrap_or(0));
-                if conn.set_timer(key, after) {
-                    let now = ledger.now();
-                    ledger.bird(client).timers.insert(key, (now, after));
-                }
+                set_timer(ledger, conn, client, key, after);
             }
             "pause" => {
                 conn.pause();
+                let now = ledger.now();
+                let bird = ledger.bird(client);
+                (bird.paused, bird.was_paused) = (bird.paused.or(Some(now)), true);
                 conn.set_timer(RESUME, Duration::from_millis(next().parse().unwrap_or(0)));
             }
             other => ledger.fail(format!("there is no command {other:.20}")),
@@ -128,6 +160,10 @@ impl Handler for Told {
         self.check_alive(ledger, conn, client);
         if key == RESUME {
             ledger.saw("resume");
+            // Whom nobody listens to is not idle.
+            let now = ledger.now();
+            let bird = ledger.bird(client);
+            (bird.active, bird.paused) = (now, None);
             return conn.resume();
         }
         ledger.saw("timer");
@@ -143,6 +179,39 @@ impl Handler for Told {
             ledger
                 .fail(format!("client {client}'s timer {key} came {:?} early", set + after - now));
         }
+        match key {
+            0 if conn.state.is_eager && conn.state.rounds < 10 => {
+                conn.state.rounds += 1;
+                publish(ledger, conn, client, "pub", "close", 2000);
+                set_timer(ledger, conn, client, 0, Duration::from_secs(1));
+            }
+            1 => publish(ledger, conn, client, "others", "news", 50),
+            2 => say(ledger, conn, client, 500),
+            _ => {}
+        }
+    }
+
+    fn on_pong(&mut self, conn: &mut Connection<'_>, payload: &[u8]) {
+        let mut ledger = self.ledger.borrow_mut();
+        let Some(client) = conn.state.client else { return };
+        self.check_alive(&mut ledger, conn, client);
+        ledger.saw("pong");
+        ledger.bird(client).ponged += 1;
+        let number = payload.try_into().map(u64::from_be_bytes).unwrap_or(u64::MAX);
+        let pings = &mut ledger.bird(client).pings;
+        // RFC 6455, section 5.5.3: a pong may answer several pings.
+        let Some(at) = pings.iter().position(|one| *one == number) else {
+            return ledger.fail(format!("client {client} got a pong that answers nothing"));
+        };
+        pings.drain(..=at);
+    }
+
+    fn on_ping(&mut self, conn: &mut Connection<'_>, payload: &[u8]) {
+        let mut ledger = self.ledger.borrow_mut();
+        if let Some(client) = conn.state.client {
+            ledger.bird(client).answered_bytes += 2 + payload.len();
+            self.check_alive(&mut ledger, conn, client);
+        }
     }
 
     fn on_drain(&mut self, conn: &mut Connection<'_>) {
@@ -150,6 +219,10 @@ impl Handler for Told {
         ledger.saw("drain");
         if let Some(client) = conn.state.client {
             self.check_alive(&mut ledger, conn, client);
+            if conn.state.is_eager {
+                publish(&mut ledger, conn, client, "others", "news", 700);
+                say(&mut ledger, conn, client, 700);
+            }
         }
     }
 
@@ -157,6 +230,7 @@ impl Handler for Told {
         let mut ledger = self.ledger.borrow_mut();
         ledger.saw("round trip");
         if let Some(client) = conn.state.client {
+            ledger.bird(client).ponged += 1;
             self.check_alive(&mut ledger, conn, client);
         }
     }
@@ -172,6 +246,22 @@ impl Handler for Told {
             let bird = ledger.bird(client);
             bird.closed.push((now, closed.cause, closed.code));
             bird.topics.clear();
+            bird.timers.clear();
+            let is_gone = conn.send("too late") == SendStatus::Closed
+                && conn.ping(b"") == SendStatus::Closed
+                && conn.close(CloseCode::NORMAL, "") == SendStatus::Closed
+                && conn.subscribe("news") == SubscribeStatus::Closed
+                && !conn.unsubscribe("news")
+                && !conn.set_timer(9, Duration::ZERO)
+                && conn.queued()
+                    <= ledger.config.outbox_bytes_max + 256 + ledger.birds[client].answered_bytes;
+            if !is_gone {
+                ledger.fail(format!("client {client} can be used in its on_close"));
+            }
+            conn.pause();
+            conn.resume();
+            publish(&mut ledger, conn, client, "others", "news", 30);
+            publish(&mut ledger, conn, client, "pub", "latest", 30);
         }
     }
 }
@@ -184,10 +274,55 @@ impl Told {
             ledger.fail(format!("client {client} was called about, and is not there"));
         }
         let queued = conn.queued();
-        let max = ledger.config.outbox_bytes_max + 256;
+        // A close frame, and the answers to its pings.
+        let max = ledger.config.outbox_bytes_max + 256 + ledger.birds[client].answered_bytes;
         if queued > max {
             ledger.fail(format!("{queued} bytes wait for client {client}, {max} may"));
         }
+    }
+}
+
+fn subscribe(ledger: &mut Ledger, conn: &mut Connection<'_>, client: usize, topic: &str) {
+    match conn.subscribe(topic) {
+        SubscribeStatus::Subscribed => ledger.subscribed(client, topic),
+        SubscribeStatus::TooMany
+            if ledger.bird(client).topics.len() < ledger.config.subscriptions_max =>
+        {
+            ledger.fail(format!("client {client} may have more subscriptions"));
+        }
+        SubscribeStatus::Already if !ledger.bird(client).topics.contains(topic) => {
+            ledger.fail(format!("client {client} has not subscribed to {topic}"));
+        }
+        _ => {}
+    }
+}
+
+fn publish(
+    ledger: &mut Ledger,
+    conn: &mut Connection<'_>,
+    client: usize,
+    verb: &str,
+    topic: &str,
+    len: usize,
+) {
+    let (text, number) = ledger.publish(client, topic, len);
+    let status = match verb {
+        "pub" => conn.publish(topic, &text),
+        _ => conn.publish_to_others(topic, &text),
+    };
+    ledger.published(client, topic, number, status, verb == "others");
+}
+
+fn set_timer(
+    ledger: &mut Ledger,
+    conn: &mut Connection<'_>,
+    client: usize,
+    key: u8,
+    after: Duration,
+) {
+    if conn.set_timer(key, after) {
+        let now = ledger.now();
+        ledger.bird(client).timers.insert(key, (now, after));
     }
 }
 

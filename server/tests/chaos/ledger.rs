@@ -3,6 +3,7 @@
 use quelea::{Cause, CloseCode, Config, ConnId, Overflow, SendStatus, sim::Clock};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    rc::Rc,
     time::Duration,
 };
 
@@ -43,14 +44,27 @@ pub(crate) struct Bird {
     pub(crate) outside_close: Option<Duration>,
     pub(crate) topics: BTreeSet<String>,
     pub(crate) timers: BTreeMap<u8, (Duration, Duration)>,
+    /// When its last message came.
+    pub(crate) active: Duration,
+    /// What it was subscribed to, ever.
+    pub(crate) ever: BTreeSet<String>,
+    /// What its pings held that were not answered.
+    pub(crate) pings: VecDeque<u64>,
+    /// Since when the handler wants nothing from it, and whether it ever did so.
+    pub(crate) paused: Option<Duration>,
+    pub(crate) was_paused: bool,
+    /// What its own pings were answered with, in all.
+    pub(crate) answered_bytes: usize,
+    /// Pongs that came from it.
+    pub(crate) ponged: u64,
     /// What it sends on, by stream.
     next: BTreeMap<(Stream, usize), u64>,
     counter: u64,
     expected: BTreeMap<Stream, VecDeque<Expected>>,
     /// The last counter that came directly from each other bird.
     counters: BTreeMap<usize, u64>,
-    /// The topics that it has missed something of.
-    missed: BTreeSet<String>,
+    /// How often each stream has a gap.
+    gaps: BTreeMap<Stream, u64>,
     /// By topic, the last that each other published.
     last_of_topic: BTreeMap<String, BTreeMap<Stream, u64>>,
 }
@@ -62,11 +76,14 @@ pub(crate) struct Ledger {
     pub(crate) config: Config,
     /// No worker and no clock stands still, so that deadlines are kept to the moment.
     pub(crate) is_punctual: bool,
+    pub(crate) may_reset: bool,
     pub(crate) birds: Vec<Bird>,
     outside: Bird,
     /// What was published lately, by topic, and on which worker.
     recent: BTreeMap<String, VecDeque<(Stream, u64, usize)>>,
     pub(crate) counts: Counts,
+    /// What every state of a handler has a share of.
+    pub(crate) states: Rc<()>,
     /// What kinds of things have happened.
     pub(crate) seen: BTreeSet<String>,
     failure: Option<String>,
@@ -121,7 +138,7 @@ impl Note {
     }
 }
 
-fn filler(sequence: u64, len: usize) -> String {
+pub(crate) fn filler(sequence: u64, len: usize) -> String {
     let letters = (0..26).map(|at| char::from(b'a' + ((sequence + at) % 26) as u8));
     letters.collect::<String>().repeat(len / 26 + 1)[..len].to_owned()
 }
@@ -254,8 +271,14 @@ impl Ledger {
 
     pub(crate) fn subscribed(&mut self, number: usize, topic: &str) {
         let recent = self.recent.get(topic).cloned().unwrap_or_default();
+        let max = self.config.subscriptions_max;
         let bird = &mut self.birds[number];
         bird.topics.insert(topic.to_owned());
+        bird.ever.insert(topic.to_owned());
+        if bird.topics.len() > max {
+            return self.fail(format!("client {number} has more than {max} subscriptions"));
+        }
+        let bird = &mut self.birds[number];
         bird.last_of_topic.remove(topic);
         // What other workers have published before may arrive, or may have passed.
         for (stream, sequence, worker) in recent {
@@ -341,7 +364,7 @@ impl Ledger {
                 if overflow == Overflow::Close {
                     self.fail(format!("client {number} sees a gap of {missing} in {stream:?}"));
                 } else if overflow == Overflow::Drop {
-                    self.birds[number].missed.insert(topic.clone());
+                    *self.birds[number].gaps.entry(stream.clone()).or_default() += 1;
                 }
             }
         }
@@ -376,8 +399,39 @@ impl Ledger {
         }
     }
 
-    /// How many subscribers have missed something, once for each topic.
+    /// How many gaps subscribers have at least seen. One loss is a gap in all that the topic has in
+    /// that tick.
     pub(crate) fn missed(&self) -> u64 {
-        self.birds.iter().map(|bird| bird.missed.len() as u64).sum()
+        let of_bird = |bird: &Bird| -> u64 {
+            let mut most = BTreeMap::<&str, u64>::new();
+            for (stream, gaps) in &bird.gaps {
+                let Stream::Topic { topic, .. } = stream else { continue };
+                let most = most.entry(topic).or_default();
+                *most = (*gaps).max(*most);
+            }
+            most.values().sum()
+        };
+        self.birds.iter().map(of_bird).sum()
+    }
+
+    /// The server has sent a close frame because the handler asked for it: all that it accepted
+    /// before came before it, but for what was on its way from other workers.
+    pub(crate) fn check_before_close(&mut self, number: usize) {
+        let bird = &self.birds[number];
+        let worker = bird.worker;
+        let is_near =
+            |from: usize| self.birds.get(from).is_some_and(|other| other.worker == worker);
+        let mut missing = Vec::new();
+        for (stream, rest) in &bird.expected {
+            let (Stream::Direct { from } | Stream::Topic { from, .. }) = stream;
+            let count = rest.iter().filter(|one| one.is_required).count() as u64;
+            if count > 0 && is_near(*from) {
+                missing.push((stream.clone(), count));
+            }
+        }
+        for (stream, count) in missing {
+            self.miss(number, &stream, count);
+            self.birds[number].expected.remove(&stream);
+        }
     }
 }

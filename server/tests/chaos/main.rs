@@ -1,5 +1,7 @@
 //! Many runs of a simulated server under faults, each checked in all that was promised.
 
+mod config;
+mod ends;
 mod handler;
 mod ledger;
 #[cfg(mutants)]
@@ -26,9 +28,14 @@ const KINDS: &[&str] = &[
     "TooFast",
     "TooSlow",
     "backlog",
+    "close behind all else",
     "drain",
+    "eager",
+    "pong",
     "publish dropped",
+    "publish refused",
     "refused 408",
+    "refused 429",
     "refused 503",
     "resume",
     "round trip",

@@ -1,46 +1,61 @@
 //! A run: clients that come, talk, misbehave and go, and what has to be true of it.
 
 use super::{
+    config::config,
+    ends::is_answer,
     handler::Told,
-    ledger::{Bird, Ledger, OUTSIDE, SLACK, overflow_of},
+    ledger::{Bird, Ledger, OUTSIDE, filler as filler_of},
 };
 use quelea::{
-    Cause, CloseCode, Config, Drain, Overflow,
+    CloseCode, Config, Drain, SendStatus,
     sim::{ClientEvent, ClientId, ClientOptions, Fault, Plan, Residue, Simulation},
 };
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
 const TOPICS: &[&str] = &["news", "latest", "close", "all.x"];
+/// Clients of one run, those that are gone included.
+const GUESTS_MAX: usize = 14;
+/// How long bytes take at most, there and back.
+pub(crate) const IN_FLIGHT_MAX: Duration = Duration::from_secs(4);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A client, and what was done with it.
 #[derive(Debug)]
-struct Guest {
-    id: ClientId,
-    is_raw: bool,
-    sent: u64,
-    opened: Option<Duration>,
-    is_over: bool,
-    close_seen: Option<CloseCode>,
-    has_closed: bool,
-    has_finished: bool,
-    was_reset: bool,
-    has_vanished: bool,
-    has_stalled: bool,
-    has_broken_rules: bool,
-    has_flooded: bool,
+pub(crate) struct Guest {
+    pub(crate) id: ClientId,
+    pub(crate) is_raw: bool,
+    pub(crate) sent: u64,
+    pub(crate) opened: Option<Duration>,
+    pub(crate) is_over: bool,
+    pub(crate) close_seen: Option<CloseCode>,
+    pub(crate) has_closed: bool,
+    pub(crate) has_finished: bool,
+    pub(crate) was_reset: bool,
+    pub(crate) has_vanished: bool,
+    pub(crate) connected: Duration,
+    pub(crate) vanished: Duration,
+    pub(crate) over: Duration,
+    pub(crate) has_stalled: bool,
+    pub(crate) has_broken_rules: bool,
+    pub(crate) has_flooded: bool,
+    /// Pings that it sent, each with its number, and the last that was answered.
+    pub(crate) pings: u64,
+    pub(crate) pong: Option<u64>,
+    /// What a raw one sent first, and what came back.
+    pub(crate) head: usize,
+    pub(crate) answers: Vec<u8>,
 }
 
 pub(crate) struct Run {
     sim: Simulation<Told>,
-    ledger: Rc<RefCell<Ledger>>,
+    pub(crate) ledger: Rc<RefCell<Ledger>>,
     random: fastrand::Rng,
-    plan: Plan,
-    config: Config,
-    guests: Vec<Guest>,
-    has_stopped: bool,
+    pub(crate) plan: Plan,
+    pub(crate) config: Config,
+    pub(crate) guests: Vec<Guest>,
+    pub(crate) has_stopped: bool,
     /// Until then, a drain lets peers take what waits for them.
-    drained_by: Duration,
+    pub(crate) drained_by: Duration,
 }
 
 /// What a run came to.
@@ -70,7 +85,8 @@ impl Run {
         let mut random = fastrand::Rng::with_seed(plan.seed ^ 0x5eed);
         let config = config(&mut random, plan.workers);
         let stands_still = plan.faults.has(Fault::Pauses) || plan.faults.has(Fault::ClockJumps);
-        let ledger = Ledger::new(config.clone(), !stands_still);
+        let mut ledger = Ledger::new(config.clone(), !stands_still);
+        ledger.may_reset = plan.faults.has(Fault::Resets);
         let ledger = Rc::new(RefCell::new(ledger));
         let make = |worker: quelea::Worker| Told { ledger: ledger.clone(), worker: worker.index() };
         let mut sim =
@@ -111,10 +127,22 @@ impl Run {
             _ => Duration::ZERO,
         };
         self.sim.run_for(time);
-        if self.guests.len() < 3 || (self.guests.len() < 10 && self.below(8) == 0) {
+        let alive: Vec<_> =
+            (0..self.guests.len()).filter(|at| !self.sim.is_over(self.guests[*at].id)).collect();
+        let has_place = self.guests.len() < GUESTS_MAX;
+        if self.guests.is_empty()
+            || (has_place && (alive.len() < 3 || (alive.len() < 10 && self.below(8) == 0)))
+        {
             return self.connect();
         }
-        let at = self.below(self.guests.len());
+        let at = match alive.len() {
+            0 => self.below(self.guests.len()),
+            // Now and then what is done to the dead.
+            count => match self.below(20) {
+                0 => self.below(self.guests.len()),
+                _ => alive[self.below(count)],
+            },
+        };
         let topic = TOPICS[self.below(TOPICS.len())];
         match self.below(100) {
             0..20 => self.burst(at, "say"),
@@ -138,12 +166,12 @@ impl Run {
             72..74 => self.command(at, "close"),
             74..77 => self.act_from_outside(at, topic),
             77..80 => {
-                let payload = vec![7; self.below(126)];
-                self.sim.ping(self.guests[at].id, &payload);
+                self.ping(at);
             }
             80..83 => self.break_rules(at),
             83..85 => self.flood(at),
-            85..97 => self.misbehave(at),
+            86..97 => self.misbehave(at),
+            85 => self.command(at, "ping"),
             97 if self.plan.faults.has(Fault::Pauses) => {
                 let pause = Duration::from_millis(self.below(4000) as u64);
                 let worker = self.below(self.plan.workers);
@@ -160,9 +188,16 @@ impl Run {
     fn connect(&mut self) {
         let number = self.guests.len();
         let is_raw = self.below(10) == 0;
-        let options =
-            ClientOptions { target: format!("/?{number}"), is_raw, ..ClientOptions::default() };
+        let address = Some(([10, 0, 0, self.below(6) as u8], 40_000 + number as u16).into());
+        let eager = if self.below(6) == 0 { "eager." } else { "" };
+        let options = ClientOptions {
+            target: format!("/?{eager}{number}"),
+            is_raw,
+            address,
+            ..ClientOptions::default()
+        };
         let Ok(id) = self.sim.connect_with(options) else { return };
+        let head = self.below(6);
         if is_raw {
             let heads: [&[u8]; 6] = [
                 b"",
@@ -172,8 +207,7 @@ impl Run {
                 b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
                 b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
             ];
-            let head = heads[self.below(heads.len())];
-            self.sim.write(id, head);
+            self.sim.write(id, heads[head]);
         }
         self.ledger.borrow_mut().birds.push(Bird::default());
         self.guests.push(Guest {
@@ -187,20 +221,38 @@ impl Run {
             has_finished: false,
             was_reset: false,
             has_vanished: false,
+            connected: self.sim.elapsed(),
+            vanished: Duration::ZERO,
+            over: Duration::ZERO,
             has_stalled: false,
             has_broken_rules: false,
             has_flooded: false,
+            pings: 0,
+            pong: None,
+            head,
+            answers: Vec::new(),
         });
     }
 
     /// Tells the handler something, if the client is in a state to.
     fn command(&mut self, at: usize, words: &str) {
         let pieces = if self.below(6) == 0 { 1 + self.below(5) } else { 1 };
+        let max = self.config.message_bytes_max;
+        // As long as may be, or anything up to that.
+        let filler = match self.below(48) {
+            0 if max <= 64 << 10 => Some(max),
+            1 => Some(self.below(max.min(64 << 10))),
+            _ => None,
+        };
         let guest = &mut self.guests[at];
         if guest.is_raw || guest.has_broken_rules || guest.has_flooded {
             return;
         }
-        let text = format!("{} {words}", guest.sent);
+        let mut text = format!("{} {words}", guest.sent);
+        if let Some(len) = filler {
+            let len = len.saturating_sub(text.len() + 2).min(max - text.len() - 2);
+            text = format!("{text} |{}", filler_of(guest.sent, len));
+        }
         if self.sim.send_in_fragments(guest.id, &text, pieces) {
             guest.sent += 1;
         }
@@ -238,9 +290,10 @@ impl Run {
                 ledger.sent(OUTSIDE, at, number, status);
             }
             (1, Some(id)) if len < 20 => {
-                handle.close(id, CloseCode::NORMAL, "from outside");
-                let now = ledger.now();
-                ledger.birds[at].outside_close.get_or_insert(now);
+                if handle.close(id, CloseCode::NORMAL, "from outside") == SendStatus::Queued {
+                    let now = ledger.now();
+                    ledger.birds[at].outside_close.get_or_insert(now);
+                }
             }
             _ => {
                 let (text, number) = ledger.publish(OUTSIDE, topic, len);
@@ -286,8 +339,15 @@ impl Run {
         {
             self.guests[at].has_flooded = true;
             for _ in 0..2 * rate {
-                self.sim.ping(self.guests[at].id, b"");
+                self.ping(at);
             }
+        }
+    }
+
+    fn ping(&mut self, at: usize) {
+        let guest = &mut self.guests[at];
+        if !guest.has_broken_rules && self.sim.ping(guest.id, &guest.pings.to_be_bytes()) {
+            guest.pings += 1;
         }
     }
 
@@ -305,7 +365,7 @@ impl Run {
                 self.sim.reset(guest.id);
             }
             3 if self.plan.faults.has(Fault::HalfOpen) => {
-                guest.has_vanished = true;
+                (guest.has_vanished, guest.vanished) = (true, self.sim.elapsed());
                 self.sim.vanish(guest.id);
             }
             4..7 if self.plan.faults.has(Fault::Stalls) => {
@@ -326,14 +386,39 @@ impl Run {
                     ClientEvent::Text(text) => ledger.arrived(number, &text),
                     ClientEvent::Open { .. } => guest.opened = Some(at),
                     ClientEvent::Refused(status) => ledger.saw(format!("refused {}", status.0)),
-                    ClientEvent::Close { code, .. } => guest.close_seen = Some(code),
+                    ClientEvent::Close { code, reason } => {
+                        guest.close_seen = Some(code);
+                        // The handler's own words: nothing that was accepted before is behind them.
+                        if reason == "asked for" {
+                            ledger.saw("close behind all else");
+                            ledger.check_before_close(number);
+                        }
+                    }
+                    ClientEvent::Pong(payload) => {
+                        match payload.try_into().map(u64::from_be_bytes) {
+                            Ok(number)
+                                if guest.pong.is_none_or(|last| last < number)
+                                    && number < guest.pings =>
+                            {
+                                guest.pong = Some(number);
+                            }
+                            _ => ledger.fail(format!(
+                                "client {number} got another pong than it asked for"
+                            )),
+                        }
+                    }
+                    ClientEvent::Bytes(bytes) => guest.answers.extend(bytes),
                     ClientEvent::Violation(violation) => {
                         ledger.fail(format!("the server broke a rule for {number}: {violation}"));
                     }
                     ClientEvent::Binary(_) => ledger.fail("nobody sends binary".into()),
-                    ClientEvent::Ended | ClientEvent::Reset => guest.is_over = true,
+                    ClientEvent::Ended | ClientEvent::Reset => {
+                        (guest.is_over, guest.over) = (true, at);
+                    }
                     ClientEvent::Fault(Fault::Resets) => guest.was_reset = true,
-                    ClientEvent::Fault(Fault::HalfOpen) => guest.has_vanished = true,
+                    ClientEvent::Fault(Fault::HalfOpen) => {
+                        (guest.has_vanished, guest.vanished) = (true, at);
+                    }
                     ClientEvent::Fault(Fault::Stalls) => guest.has_stalled = true,
                     _ => {}
                 }
@@ -347,6 +432,15 @@ impl Run {
         let mut ledger = self.ledger.borrow_mut();
         if admitted > self.config.connections_max {
             ledger.fail(format!("{admitted} connections were let in"));
+        }
+        let pending = self.sim.residue().pending;
+        if pending > self.config.handshakes_pending_max {
+            ledger.fail(format!("{pending} handshakes were let in"));
+        }
+        let open = (ledger.counts.opened - ledger.counts.closed) as usize;
+        let states = Rc::strong_count(&ledger.states) - 1;
+        if states != open {
+            ledger.fail(format!("{open} connections are open, and have {states} states"));
         }
         ledger.failure().map_or(Ok(()), Err)
     }
@@ -379,6 +473,10 @@ impl Run {
             } else if !guest.has_vanished && is_alive != is_served {
                 ledger.fail(format!("client {number}: alive {is_alive}, served {is_served}"));
             }
+            let bird = &ledger.birds[number];
+            if is_served && (bird.outside_close.is_some() || bird.local_close.is_some()) {
+                ledger.fail(format!("client {number} was to be closed, and is still there"));
+            }
             let is_innocent = !guest.has_broken_rules && !guest.has_flooded;
             if is_alive && is_served && is_innocent && !guest.has_finished {
                 if commands != guest.sent {
@@ -386,6 +484,39 @@ impl Run {
                     ledger.fail(format!("client {number} sent {sent}, {commands} came"));
                 }
                 ledger.check_complete(number);
+                if guest.pong != guest.pings.checked_sub(1) {
+                    ledger.fail(format!("client {number}'s last ping was not answered"));
+                }
+                let bird = &ledger.birds[number];
+                let now = ledger.now();
+                // What was set at the end may still be due.
+                let late =
+                    bird.timers.iter().find(|(_, (set, after))| *set + *after + SECOND < now);
+                if let Some((key, due)) = late.map(|(key, (set, after))| (*key, *set + *after)) {
+                    ledger
+                        .fail(format!("client {number}'s timer {key} never came: due at {due:?}"));
+                } else if !bird.pings.is_empty() {
+                    ledger.fail(format!("client {number} never answered a ping"));
+                }
+            }
+            if guest.answers.starts_with(b"HTTP/1.1 408") {
+                ledger.saw("refused 408");
+            }
+            if guest.is_raw && !is_answer(guest, self.plan.faults) {
+                let answer = String::from_utf8_lossy(&guest.answers);
+                ledger.fail(format!("client {number} asked {}, and got {answer:?}", guest.head));
+            }
+            let Config { handshake_timeout, close_timeout, .. } = self.config;
+            let longest = handshake_timeout + close_timeout + IN_FLIGHT_MAX;
+            let slow = [Fault::Stalls, Fault::Descriptors];
+            let is_slow = slow.iter().any(|fault| self.plan.faults.has(*fault));
+            if guest.is_raw
+                && ledger.is_punctual
+                && !is_slow
+                && guest.over > guest.connected + longest
+            {
+                let took = guest.over - guest.connected;
+                ledger.fail(format!("client {number} is late to go: it asked for {took:?}"));
             }
             let has_asked = !guest.is_raw || guest.is_over || guest.has_vanished;
             if !has_asked && !self.sim.is_over(guest.id) {
@@ -470,117 +601,5 @@ impl Run {
             0 => Ok(()),
             running => Err(format!("{running} workers drain on")),
         }
-    }
-
-    fn check_ends(&mut self) -> Result<(), String> {
-        let mut ledger = self.ledger.borrow_mut();
-        let counts = ledger.counts;
-        if counts.opened != counts.closed {
-            ledger.fail(format!("{} were opened, {} closed", counts.opened, counts.closed));
-        }
-        for (number, guest) in self.guests.iter().enumerate() {
-            let bird = &ledger.birds[number];
-            if bird.opened.is_none() {
-                continue;
-            }
-            let [(at, cause, code)] = bird.closed[..] else {
-                let text = format!("client {number} was closed {} times", bird.closed.len());
-                ledger.fail(text);
-                continue;
-            };
-            let asked = bird.local_close.or(bird.outside_close);
-            if !self.is_true(guest, asked, cause, code) {
-                ledger.fail(format!(
-                    "client {number} ended by {cause:?} at {at:?}, which is not true: {guest:?}"
-                ));
-            }
-            let bird = &ledger.birds[number];
-            if let Some(asked) = bird.local_close
-                && ledger.is_punctual
-                && at > self.drained_by.max(asked + self.config.close_timeout) + SLACK
-            {
-                ledger.fail(format!("client {number} is late to go: {:?}", at - asked));
-            }
-            let bird = &ledger.birds[number];
-            if let (Some(lifetime), Some(opened)) = (self.config.lifetime_max, bird.opened)
-                && ledger.is_punctual
-                && at > self.drained_by.max(opened + lifetime + self.config.close_timeout) + SLACK
-            {
-                ledger.fail(format!("client {number} is late to go: it lived {:?}", at - opened));
-            }
-        }
-        ledger.failure().map_or(Ok(()), Err)
-    }
-
-    /// Whether what has happened to a client can have been the cause of its end.
-    fn is_true(
-        &self,
-        guest: &Guest,
-        local_close: Option<Duration>,
-        cause: Cause,
-        code: CloseCode,
-    ) -> bool {
-        let config = &self.config;
-        let is_gone = guest.has_finished || guest.is_over || guest.close_seen.is_some();
-        match cause {
-            Cause::PeerClosed => guest.has_closed && code != CloseCode::ABNORMAL,
-            Cause::LocalClosed => local_close.is_some() && code != CloseCode::ABNORMAL,
-            Cause::Disconnected => is_gone,
-            Cause::Reset => guest.was_reset || is_gone,
-            Cause::TimedOut => {
-                let slow = [
-                    Fault::Delays,
-                    Fault::Pauses,
-                    Fault::ClockJumps,
-                    // A backlog may take longer than a closing handshake may.
-                    Fault::SmallBuffers,
-                ];
-                guest.has_vanished
-                    || guest.has_stalled
-                    || guest.has_finished
-                    || slow.iter().any(|fault| self.plan.faults.has(*fault))
-            }
-            Cause::ProtocolError(_) => guest.has_broken_rules,
-            Cause::Limit(_) => guest.has_broken_rules && code == CloseCode::MESSAGE_TOO_BIG,
-            Cause::TooFast => config.messages_per_second_max.is_some(),
-            Cause::TooSlow => TOPICS.iter().any(|topic| overflow_of(topic) == Overflow::Close),
-            Cause::Idle => config.idle_timeout.is_some(),
-            Cause::Lifetime => config.lifetime_max.is_some(),
-            Cause::Shutdown => self.has_stopped,
-            _ => false,
-        }
-    }
-}
-
-/// A configuration in which limits bite now and then.
-fn config(random: &mut fastrand::Rng, workers: usize) -> Config {
-    let mut seconds =
-        |from: u64, to: u64| Duration::from_millis(random.u64(from * 1000..to * 1000));
-    let timeouts = Config {
-        handshake_timeout: seconds(1, 10),
-        close_timeout: seconds(1, 5),
-        pong_timeout: seconds(1, 10),
-        ..Config::default()
-    };
-    let ping_interval = Some(seconds(1, 20));
-    let idle_timeout = Some(seconds(20, 60));
-    let lifetime_max = Some(seconds(20, 90));
-    let message_bytes_max = [4 << 10, 64 << 10, 1 << 20][random.usize(0..3)];
-    Config {
-        workers: Some(workers),
-        message_bytes_max,
-        outbox_bytes_max: [64 << 10, 256 << 10, 4 << 20][random.usize(0..3)],
-        mailbox_bytes_max: message_bytes_max.max([32 << 10, 16 << 20][random.usize(0..2)]),
-        ping_interval: ping_interval.filter(|_| random.u32(0..5) > 0),
-        idle_timeout: idle_timeout.filter(|_| random.u32(0..5) == 0),
-        lifetime_max: lifetime_max.filter(|_| random.u32(0..5) == 0),
-        messages_per_second_max: Some(200).filter(|_| random.u32(0..5) == 0),
-        connections_max: if random.u32(0..6) == 0 { 5 } else { 1000 },
-        subscriptions_max: if random.u32(0..6) == 0 { 2 } else { 100 },
-        topic_overflow: vec![
-            ("latest".into(), overflow_of("latest")),
-            ("close".into(), overflow_of("close")),
-        ],
-        ..timeouts
     }
 }
