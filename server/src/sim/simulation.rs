@@ -16,6 +16,7 @@ use crate::{
     handle::Handle,
     handler::Handler,
     hub::Hub,
+    metrics::WorkerMetrics,
     parts::mutant::{Mutant, is_planted},
     table::Residue,
     worker::{self, Member},
@@ -225,6 +226,20 @@ impl<H: Handler> Simulation<H> {
     pub fn residue(&self) -> Residue {
         let workers = self.hosts.iter().filter_map(|host| host.worker.as_ref());
         workers.map(worker::Worker::residue).sum()
+    }
+
+    /// What all workers have counted. [`Handle::metrics`] does not ask the workers of a simulation:
+    /// they run only in [`run_for`](Self::run_for).
+    pub fn metrics(&self) -> WorkerMetrics {
+        let ended = self.handle.metrics(Duration::ZERO);
+        let mut total = WorkerMetrics::default();
+        for (host, report) in self.hosts.iter().zip(&ended.workers) {
+            match &host.worker {
+                Some(worker) => total += &worker.metrics(),
+                None => total += &report.metrics,
+            }
+        }
+        total
     }
 
     /// A client that opens a WebSocket, at `/` or another target.

@@ -46,13 +46,15 @@ impl<H: Handler> Connections<H> {
                 metrics.message_bytes_received += len as u64;
             }
             Event::Ping(_) => metrics.pings_received += 1,
-            Event::Pong(_) => metrics.pongs_received += 1,
-            Event::Close(_) => {}
+            Event::Pong(_) | Event::Close(_) => {}
         }
         let answered = match &event {
             Event::Pong(payload) => self.table.answered(payload),
             _ => Answered::Other,
         };
+        if matches!(event, Event::Pong(_)) && answered != Answered::Implausible {
+            self.table.metrics.pongs_received += 1;
+        }
         let (handler, mut conn) = self.conn(id);
         match (event, answered) {
             (Event::Message(message), _) => handler.on_message(&mut conn, message),

@@ -16,9 +16,9 @@ const TICK: Duration = Duration::from_millis(8);
 impl Run {
     pub(crate) fn check_ends(&mut self) -> Result<(), String> {
         let mut ledger = self.ledger.borrow_mut();
-        let counts = ledger.counts;
-        if counts.opened != counts.closed {
-            ledger.fail(format!("{} were opened, {} closed", counts.opened, counts.closed));
+        let (opened, closed) = (ledger.counts.opened, ledger.counts.closed.len() as u64);
+        if opened != closed {
+            ledger.fail(format!("{opened} were opened, {closed} closed"));
         }
         for (number, guest) in self.guests.iter().enumerate() {
             let bird = &ledger.birds[number];

@@ -4,8 +4,8 @@
 
 use super::ledger::{Ledger, OUTSIDE, SLACK, filler};
 use quelea::{
-    Accept, CloseCode, Closed, Conn, Handler, Message, Response, SendStatus, SubscribeStatus,
-    Upgrade,
+    Accept, CloseCode, Closed, Conn, Handler, Message, Request, Response, SendStatus,
+    SubscribeStatus, Upgrade,
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -42,6 +42,11 @@ impl Handler for Told {
         Ok(Accept::new(State { client: number.parse().ok(), is_eager, rounds: 0, _share: share }))
     }
 
+    fn on_request(&mut self, _request: &Request<'_>) -> Response {
+        self.ledger.borrow_mut().counts.requests += 1;
+        Response::upgrade_required()
+    }
+
     fn on_open(&mut self, conn: &mut Connection<'_>) {
         let mut ledger = self.ledger.borrow_mut();
         ledger.counts.opened += 1;
@@ -54,7 +59,7 @@ impl Handler for Told {
         let bird = ledger.bird(client);
         (bird.id, bird.worker, bird.active) = (Some(conn.id()), self.worker, now);
         let max = ledger.config.connections_max as u64;
-        if ledger.counts.opened - ledger.counts.closed > max {
+        if ledger.counts.opened - ledger.counts.closed.len() as u64 > max {
             ledger.fail(format!("more than {max} are open"));
         }
         if conn.state.is_eager {
@@ -193,6 +198,7 @@ impl Handler for Told {
 
     fn on_pong(&mut self, conn: &mut Connection<'_>, payload: &[u8]) {
         let mut ledger = self.ledger.borrow_mut();
+        ledger.counts.pongs_received += 1;
         let Some(client) = conn.state.client else { return };
         self.check_alive(&mut ledger, conn, client);
         ledger.saw("pong");
@@ -208,6 +214,7 @@ impl Handler for Told {
 
     fn on_ping(&mut self, conn: &mut Connection<'_>, payload: &[u8]) {
         let mut ledger = self.ledger.borrow_mut();
+        ledger.counts.pings_received += 1;
         if let Some(client) = conn.state.client {
             ledger.bird(client).answered_bytes += 2 + payload.len();
             self.check_alive(&mut ledger, conn, client);
@@ -229,6 +236,8 @@ impl Handler for Told {
     fn on_round_trip(&mut self, conn: &mut Connection<'_>, _round_trip: Duration) {
         let mut ledger = self.ledger.borrow_mut();
         ledger.saw("round trip");
+        ledger.counts.pongs_received += 1;
+        ledger.counts.round_trips += 1;
         if let Some(client) = conn.state.client {
             ledger.bird(client).ponged += 1;
             self.check_alive(&mut ledger, conn, client);
@@ -237,7 +246,7 @@ impl Handler for Told {
 
     fn on_close(&mut self, conn: &mut Connection<'_>, closed: &Closed<'_>) {
         let mut ledger = self.ledger.borrow_mut();
-        ledger.counts.closed += 1;
+        ledger.counts.closed.push((closed.cause, closed.code));
         let cause = format!("{:?}", closed.cause);
         ledger.saw(cause.split('(').next().unwrap_or_default());
         let now = ledger.now();

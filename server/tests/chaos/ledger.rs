@@ -63,8 +63,12 @@ pub(crate) struct Bird {
     expected: BTreeMap<Stream, VecDeque<Expected>>,
     /// The last counter that came directly from each other bird.
     counters: BTreeMap<usize, u64>,
-    /// How often each stream has a gap.
-    gaps: BTreeMap<Stream, u64>,
+    /// Publishes that it missed.
+    lost_publishes: u64,
+    /// Messages that went to it by mail, and did not arrive.
+    lost_mail: u64,
+    /// It has stayed until all that was under way had arrived.
+    has_stayed: bool,
     /// By topic, the last that each other published.
     last_of_topic: BTreeMap<String, BTreeMap<Stream, u64>>,
 }
@@ -90,14 +94,28 @@ pub(crate) struct Ledger {
 }
 
 /// What the run has counted itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) opened: u64,
-    pub(crate) closed: u64,
+    pub(crate) closed: Vec<(Cause, CloseCode)>,
+    pub(crate) requests: u64,
     pub(crate) messages_received: u64,
     pub(crate) bytes_received: u64,
+    pub(crate) pings_received: u64,
+    pub(crate) pongs_received: u64,
+    pub(crate) round_trips: u64,
+    /// By connections, not by handles.
     pub(crate) publishes: u64,
-    pub(crate) lost_direct: u64,
+    pub(crate) publishes_dropped: u64,
+    /// Messages between connections of one worker.
+    pub(crate) near_sent: u64,
+    pub(crate) near_dropped: u64,
+    /// Messages that went by mail.
+    pub(crate) far_sent: u64,
+    /// By connections, not by handles.
+    pub(crate) far_dropped: u64,
+    /// Published messages that clients got.
+    pub(crate) arrived: u64,
 }
 
 /// A message with its way, as it stands in a text: `d.3 17 20 40 ...` or `t.3.news 17 20 40 ...`.
@@ -204,10 +222,16 @@ impl Ledger {
             SendStatus::Dropped => "send refused",
             _ => "send",
         });
+        let is_here = from != OUTSIDE && self.birds[from].worker == self.birds[to].worker;
+        match status {
+            SendStatus::Queued | SendStatus::Backlogged if is_here => self.counts.near_sent += 1,
+            SendStatus::Queued | SendStatus::Backlogged => self.counts.far_sent += 1,
+            SendStatus::Dropped if is_here => self.counts.near_dropped += 1,
+            SendStatus::Dropped => self.counts.far_dropped += u64::from(from != OUTSIDE),
+            _ => {}
+        }
         if matches!(status, SendStatus::Queued | SendStatus::Backlogged) {
-            let is_near = from != OUTSIDE
-                && self.birds[from].worker == self.birds[to].worker
-                && self.birds[to].outside_close.is_none();
+            let is_near = is_here && self.birds[to].outside_close.is_none();
             // What goes by mail may find its bird gone, or with no room.
             let expected = Expected { sequence, is_required: is_near };
             let stream = Stream::Direct { from };
@@ -235,7 +259,10 @@ impl Ledger {
         status: SendStatus,
         to_others: bool,
     ) {
-        self.counts.publishes += u64::from(from != OUTSIDE);
+        if from != OUTSIDE {
+            self.counts.publishes += u64::from(status == SendStatus::Queued);
+            self.counts.publishes_dropped += u64::from(status == SendStatus::Dropped);
+        }
         if status != SendStatus::Queued {
             self.saw("publish refused");
         }
@@ -318,11 +345,15 @@ impl Ledger {
         let Note { stream, sequence, counter, .. } = note;
         let bird = &mut self.birds[number];
         let expected = bird.expected.entry(stream.clone()).or_default();
+        let is_direct = matches!(stream, Stream::Direct { .. });
         let mut missing = 0;
         loop {
             match expected.pop_front() {
                 Some(one) if one.sequence == sequence => break,
-                Some(one) if one.sequence < sequence => missing += u64::from(one.is_required),
+                Some(one) if one.sequence < sequence => {
+                    missing += u64::from(one.is_required);
+                    bird.lost_mail += u64::from(is_direct && !one.is_required);
+                }
                 other => {
                     return self.fail(format!(
                         "client {number} got {stream:?} {sequence} twice, out of order or unasked: \
@@ -331,6 +362,7 @@ impl Ledger {
                 }
             }
         }
+        self.counts.arrived += u64::from(!is_direct);
         self.miss(number, &stream, missing);
         self.check_order(number, &stream, counter);
     }
@@ -364,7 +396,7 @@ impl Ledger {
                 if overflow == Overflow::Close {
                     self.fail(format!("client {number} sees a gap of {missing} in {stream:?}"));
                 } else if overflow == Overflow::Drop {
-                    *self.birds[number].gaps.entry(stream.clone()).or_default() += 1;
+                    self.birds[number].lost_publishes += missing;
                 }
             }
         }
@@ -373,6 +405,12 @@ impl Ledger {
     /// A client that has stayed to the end has to have all there is for it.
     pub(crate) fn check_complete(&mut self, number: usize) {
         let bird = &mut self.birds[number];
+        bird.has_stayed = true;
+        for (stream, rest) in &bird.expected {
+            if matches!(stream, Stream::Direct { .. }) {
+                bird.lost_mail += rest.iter().filter(|one| !one.is_required).count() as u64;
+            }
+        }
         let latest = bird.last_of_topic.clone();
         let rest: Vec<_> = bird
             .expected
@@ -397,21 +435,22 @@ impl Ledger {
                 self.fail(format!("client {number} missed the latest of {topic}"));
             }
         }
+        // What has not come by now is not to come later.
+        self.birds[number].expected.clear();
     }
 
-    /// How many gaps subscribers have at least seen. One loss is a gap in all that the topic has in
-    /// that tick.
-    pub(crate) fn missed(&self) -> u64 {
-        let of_bird = |bird: &Bird| -> u64 {
-            let mut most = BTreeMap::<&str, u64>::new();
-            for (stream, gaps) in &bird.gaps {
-                let Stream::Topic { topic, .. } = stream else { continue };
-                let most = most.entry(topic).or_default();
-                *most = (*gaps).max(*most);
-            }
-            most.values().sum()
-        };
-        self.birds.iter().map(of_bird).sum()
+    /// How many publishes those who have stayed have missed.
+    pub(crate) fn lost_publishes(&self) -> u64 {
+        self.stayed().map(|bird| bird.lost_publishes).sum()
+    }
+
+    /// How many messages to those who have stayed were lost where their mail arrived.
+    pub(crate) fn lost_mail(&self) -> u64 {
+        self.stayed().map(|bird| bird.lost_mail).sum()
+    }
+
+    fn stayed(&self) -> impl Iterator<Item = &Bird> {
+        self.birds.iter().filter(|bird| bird.has_stayed)
     }
 
     /// The server has sent a close frame because the handler asked for it: all that it accepted

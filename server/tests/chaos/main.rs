@@ -1,6 +1,7 @@
 //! Many runs of a simulated server under faults, each checked in all that was promised.
 
 mod config;
+mod counts;
 mod ends;
 mod handler;
 mod ledger;
@@ -30,6 +31,7 @@ const KINDS: &[&str] = &[
     "backlog",
     "close behind all else",
     "drain",
+    "mail dropped",
     "eager",
     "pong",
     "publish dropped",
