@@ -12,6 +12,8 @@ pub enum Mutant {
     LoseSend,
     /// Mail of other workers comes in any order.
     ShuffleMail,
+    /// Some mail is taken, and nothing is done with it.
+    LoseMail,
     /// There is room again, and nobody is told.
     ForgetWritable,
     /// The end of a connection is not always told, so that its slot stays.
@@ -34,6 +36,8 @@ pub enum Mutant {
     Oversleep,
     /// A run has chances of its own.
     Unseeded,
+    /// Some connections open uncounted.
+    Miscount,
 }
 
 #[cfg(mutants)]
@@ -51,6 +55,7 @@ mod planted {
             Self::SendTwice,
             Self::LoseSend,
             Self::ShuffleMail,
+            Self::LoseMail,
             Self::ForgetWritable,
             Self::KeepSlot,
             Self::KeepTimer,
@@ -62,6 +67,7 @@ mod planted {
             Self::ResetAsFin,
             Self::Oversleep,
             Self::Unseeded,
+            Self::Miscount,
         ];
     }
 

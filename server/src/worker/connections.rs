@@ -195,7 +195,7 @@ impl<H: Handler> Connections<H> {
         self.table.upgrade(id, Connection::new(Role::Server));
         self.admission.open();
         self.open += 1;
-        self.table.metrics.opened += 1;
+        self.table.metrics.opened += u64::from(!shows(Mutant::Miscount));
         self.states[id.index()] = state;
         let (handler, mut conn) = self.conn(id);
         handler.on_open(&mut conn);
@@ -306,6 +306,7 @@ impl<H: Handler> Connections<H> {
                         return Some(at);
                     }
                 }
+                Mail::Send { .. } if shows(Mutant::LoseMail) => {}
                 Mail::Send { to, message } if to.worker() == own => {
                     self.table.send(to.slot(), message);
                 }

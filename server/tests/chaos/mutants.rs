@@ -7,7 +7,9 @@ use quelea::sim::{Mutant, Plan, explore, plant};
 fn told(mutant: Mutant) -> &'static [&'static str] {
     match mutant {
         Mutant::SendTwice => &["twice, out of order or unasked"],
-        Mutant::LoseSend => &["missed", "broke a rule"],
+        Mutant::LoseSend => &["missed", "publishes are lost", "broke a rule"],
+        Mutant::LoseMail => &["mailed messages are lost"],
+        Mutant::Miscount => &["opened: "],
         Mutant::ShuffleMail => &["out of order", "behind what came later"],
         Mutant::ForgetWritable => &["missed", "came", "alive"],
         Mutant::KeepSlot | Mutant::KeepTimer | Mutant::KeepSubscriptions => &["this is left"],
