@@ -58,6 +58,7 @@ impl Handler for Told {
         }
         let bird = ledger.bird(client);
         (bird.id, bird.worker, bird.active) = (Some(conn.id()), self.worker, now);
+        ledger.check_address(client);
         let max = ledger.config.connections_max as u64;
         if ledger.counts.opened - ledger.counts.closed.len() as u64 > max {
             ledger.fail(format!("more than {max} are open"));
@@ -82,6 +83,7 @@ impl Handler for Told {
         }
         let Some(client) = conn.state.client else { return };
         self.check_alive(ledger, conn, client);
+        ledger.check_rate(client);
         let now = ledger.now();
         ledger.bird(client).active = now;
         // What was read at once still comes, and all there is in front of a reset.
@@ -216,6 +218,7 @@ impl Handler for Told {
         let mut ledger = self.ledger.borrow_mut();
         ledger.counts.pings_received += 1;
         if let Some(client) = conn.state.client {
+            ledger.check_rate(client);
             ledger.bird(client).answered_bytes += 2 + payload.len();
             self.check_alive(&mut ledger, conn, client);
         }

@@ -50,6 +50,10 @@ pub(crate) struct Bird {
     pub(crate) ever: BTreeSet<String>,
     /// What its pings held that were not answered.
     pub(crate) pings: VecDeque<u64>,
+    /// Which of the few addresses it comes from.
+    pub(crate) host: u8,
+    /// A moment, and what came from it since.
+    pub(crate) rate: (Duration, u32),
     /// Since when the handler wants nothing from it, and whether it ever did so.
     pub(crate) paused: Option<Duration>,
     pub(crate) was_paused: bool,
@@ -71,6 +75,12 @@ pub(crate) struct Bird {
     has_stayed: bool,
     /// By topic, the last that each other published.
     last_of_topic: BTreeMap<String, BTreeMap<Stream, u64>>,
+}
+
+impl Bird {
+    pub(crate) fn from_host(host: u8) -> Self {
+        Self { host, ..Self::default() }
+    }
 }
 
 /// Everything that is known about a run.
@@ -177,6 +187,32 @@ impl Ledger {
 
     pub(crate) fn now(&self) -> Duration {
         self.clock.as_ref().map_or(Duration::ZERO, Clock::elapsed)
+    }
+
+    /// A client was opened: no more of its address are than may be.
+    pub(crate) fn check_address(&mut self, number: usize) {
+        let host = self.birds[number].host;
+        let is_open = |bird: &&Bird| bird.opened.is_some() && bird.closed.is_empty();
+        let count = self.birds.iter().filter(is_open).filter(|bird| bird.host == host).count();
+        if self.config.connections_per_address_max.is_some_and(|max| count > max) {
+            self.fail(format!("{count} of one address are open"));
+        }
+    }
+
+    /// A message, ping or pong came: no more do in a moment than may, and what time brings.
+    pub(crate) fn check_rate(&mut self, number: usize) {
+        const MOMENT: Duration = Duration::from_millis(250);
+        let now = self.now();
+        let Some(rate) = self.config.messages_per_second_max else { return };
+        let (since, count) = &mut self.birds[number].rate;
+        if now > *since + MOMENT {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        // The clock of the rates has ticks.
+        if *count > rate + rate / 4 + rate / 10 {
+            self.fail(format!("client {number} sent more than {rate} messages in a second"));
+        }
     }
 
     /// Notes that something of a kind has happened.

@@ -188,7 +188,8 @@ impl Run {
     fn connect(&mut self) {
         let number = self.guests.len();
         let is_raw = self.below(10) == 0;
-        let address = Some(([10, 0, 0, self.below(6) as u8], 40_000 + number as u16).into());
+        let host = self.below(6) as u8;
+        let address = Some(([10, 0, 0, host], 40_000 + number as u16).into());
         let eager = if self.below(6) == 0 { "eager." } else { "" };
         let options = ClientOptions {
             target: format!("/?{eager}{number}"),
@@ -209,7 +210,7 @@ impl Run {
             ];
             self.sim.write(id, heads[head]);
         }
-        self.ledger.borrow_mut().birds.push(Bird::default());
+        self.ledger.borrow_mut().birds.push(Bird::from_host(host));
         self.guests.push(Guest {
             id,
             is_raw,
