@@ -52,3 +52,44 @@ fn the_answer_to_a_heartbeat_is_no_pong_of_the_handlers_however_late() {
     assert!(sim.is_open(client), "a server that slept ends nobody");
     assert_eq!(*pongs.0.borrow(), [""; 0], "it says nothing about the way");
 }
+
+/// Notes the most that waits for a peer.
+#[derive(Clone, Default)]
+struct Most(Rc<RefCell<usize>>);
+
+impl Handler for Most {
+    type State = ();
+
+    fn on_message(&mut self, _conn: &mut Conn<'_, ()>, _message: Message<'_>) {}
+
+    fn on_ping(&mut self, conn: &mut Conn<'_, ()>, _payload: &[u8]) {
+        let mut most = self.0.borrow_mut();
+        *most = conn.queued().max(*most);
+    }
+}
+
+#[test]
+fn answers_to_pings_that_come_all_at_once_keep_to_the_limit_and_the_last_one_is_answered() {
+    let most = Most::default();
+    let config = Config { outbox_bytes_max: 4096, ..Config::default() };
+    let mut sim = Simulation::new(1, config, |_worker| most.clone()).unwrap();
+    let client = sim.connect("/").unwrap();
+    sim.run_for(SECOND);
+    for number in 0..1000_u32 {
+        let mut payload = [7; 125];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        sim.ping(client, &payload);
+    }
+    sim.run_for(SECOND);
+    assert!(*most.0.borrow() <= 4096, "{} bytes wait", most.0.borrow());
+    let pongs: Vec<u32> = sim
+        .take_events(client)
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            ClientEvent::Pong(payload) => payload.first_chunk().map(|n| u32::from_be_bytes(*n)),
+            _ => None,
+        })
+        .collect();
+    assert!(pongs.is_sorted() && pongs.last() == Some(&999), "{pongs:?}");
+    assert!(sim.is_open(client));
+}

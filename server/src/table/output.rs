@@ -156,15 +156,9 @@ impl Table {
             if let Some(slot) = self.slots.get_mut(owner) {
                 slot.output.piece = None;
                 if slot.backlogged && slot.output.outbox.is_none() {
-                    slot.backlogged = false;
-                    self.drained.push_back(owner);
+                    // Its peer took all at once: no outbox will say so.
+                    self.dirty.push(owner);
                 }
-            }
-        }
-        for at in 0..self.drained.len() {
-            let id = self.drained[at];
-            if self.slots.get(id).is_some_and(|slot| slot.output.outbox.is_none()) {
-                self.deliver_owed(id);
             }
         }
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -206,6 +200,19 @@ impl Table {
                 }
                 self.deliver_owed(id);
             }
+        }
+    }
+
+    /// A ping was answered. Beyond the high mark only the last one is, once there is room.
+    #[inline]
+    pub(crate) fn handle_ping(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        if slot.output.queued(&self.arena) > self.marks.high
+            && let Stage::WebSocket(connection) = &mut slot.stage
+        {
+            connection.hold_pongs(true);
+            slot.backlogged = true;
+            self.may_drain = true;
         }
     }
 

@@ -45,7 +45,10 @@ impl<H: Handler> Connections<H> {
                 metrics.messages_received += 1;
                 metrics.message_bytes_received += len as u64;
             }
-            Event::Ping(_) => metrics.pings_received += 1,
+            Event::Ping(_) => {
+                metrics.pings_received += 1;
+                self.table.handle_ping(id);
+            }
             Event::Pong(_) | Event::Close(_) => {}
         }
         let answered = match &event {

@@ -214,12 +214,11 @@ impl Handler for Told {
         pings.drain(..=at);
     }
 
-    fn on_ping(&mut self, conn: &mut Connection<'_>, payload: &[u8]) {
+    fn on_ping(&mut self, conn: &mut Connection<'_>, _payload: &[u8]) {
         let mut ledger = self.ledger.borrow_mut();
         ledger.counts.pings_received += 1;
         if let Some(client) = conn.state.client {
             ledger.check_rate(client);
-            ledger.bird(client).answered_bytes += 2 + payload.len();
             self.check_alive(&mut ledger, conn, client);
         }
     }
@@ -265,8 +264,7 @@ impl Handler for Told {
                 && conn.subscribe("news") == SubscribeStatus::Closed
                 && !conn.unsubscribe("news")
                 && !conn.set_timer(9, Duration::ZERO)
-                && conn.queued()
-                    <= ledger.config.outbox_bytes_max + 256 + ledger.birds[client].answered_bytes;
+                && conn.queued() <= ledger.config.outbox_bytes_max + 256;
             if !is_gone {
                 ledger.fail(format!("client {client} can be used in its on_close"));
             }
@@ -286,8 +284,8 @@ impl Told {
             ledger.fail(format!("client {client} was called about, and is not there"));
         }
         let queued = conn.queued();
-        // A close frame, and the answers to its pings.
-        let max = ledger.config.outbox_bytes_max + 256 + ledger.birds[client].answered_bytes;
+        // A close frame, and the answer to a ping.
+        let max = ledger.config.outbox_bytes_max + 256;
         if queued > max {
             ledger.fail(format!("{queued} bytes wait for client {client}, {max} may"));
         }

@@ -57,8 +57,6 @@ pub(crate) struct Bird {
     /// Since when the handler wants nothing from it, and whether it ever did so.
     pub(crate) paused: Option<Duration>,
     pub(crate) was_paused: bool,
-    /// What its own pings were answered with, in all.
-    pub(crate) answered_bytes: usize,
     /// Pongs that came from it.
     pub(crate) ponged: u64,
     /// What it sends on, by stream.
