@@ -189,7 +189,7 @@ fn connections_are_closed_one_after_the_other_over_the_window_with_the_code_of_t
 fn a_slow_reader_gets_all_that_is_queued_before_the_close_frame_however_long_it_takes() {
     const LEN: usize = 30_000_000;
     let config =
-        Config { outbox_bytes_max: 64 << 20, close_timeout: 3 * MOMENT, ..Config::default() };
+        Config { outbox_bytes_max: 64 << 20, close_timeout: 8 * MOMENT, ..Config::default() };
     // If there is a worker without a connection, it ends at once, and does not take this one's with
     // it.
     let mut server = Running::start_with(config, "127.0.0.1:0");
