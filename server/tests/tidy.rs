@@ -158,10 +158,15 @@ fn the_page_on_hostile_input_names_tests_and_limits_that_exist_and_leaves_no_tes
     let config = ["server/src/config.rs", "core/src/http/scan.rs"]
         .map(|file| fs::read_to_string(root.join(file)).unwrap())
         .concat();
+    let metrics = fs::read_to_string(root.join("docs/metrics.md")).unwrap();
     let mut named = 0;
     for row in page.lines().filter(|line| line.starts_with("| ")).skip(1) {
         let cells: Vec<_> = row.trim_matches('|').split('|').collect();
-        let [_, _, _, limits, names] = cells[..] else { panic!("not five cells: {row}") };
+        let [_, _, _, limits, counts, names] = cells[..] else { panic!("not six cells: {row}") };
+        for count in quoted(counts) {
+            assert!(metrics.contains(&format!("| `{count}` |")), "there is no metric `{count}`");
+        }
+        assert!(!counts.trim().is_empty(), "nothing is counted: {row}");
         for limit in quoted(limits) {
             let field = limit.rsplit('.').next().unwrap();
             assert!(config.contains(&format!("    pub {field}: ")), "there is no limit `{limit}`");
