@@ -34,7 +34,7 @@ const CONNECTIONS_MAX: usize = 64;
 /// |---|---|
 /// | `/metrics` | all metrics of docs/metrics.md, in the text format of OpenMetrics 1.0 |
 /// | `/health/live` | 200; 503 once a worker has not answered for two seconds, with its number |
-/// | `/health/ready` | 200 while all workers serve; 503 before that, and from [`Handle::stop`] on |
+/// | `/health/ready` | 200 while all workers serve; 503 before that, and from [`Handle::drain`] or [`Handle::stop`] on |
 ///
 /// A request waits for half a second at most, also while all workers are busy or stuck. There is no
 /// authentication: listen where only those who watch can connect.
