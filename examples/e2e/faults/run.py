@@ -206,7 +206,7 @@ def a_peer_that_never_finishes_its_handshake_gets_408(binary, workers):
         ends.add(time.monotonic() - peer.connecting)
         assert answer.startswith(b"HTTP/1.1 408 "), answer
         connection = server.connection_of(peer.address)
-        server.wait_for(rf"refused conn={re.escape(connection)} status=408$", 1)
+        server.wait_for(rf"refused conn={re.escape(connection)} status=408 reason=TimedOut$", 1)
         # It was never open, so that it is never closed.
         lines = server.logged(connection)
         assert not any(re.search(r": (open|closed) ", line) for line in lines), lines
