@@ -19,7 +19,9 @@ from swarm import WAYS, Swarm
 from harness import Checks
 
 MIB = 1 << 20
-WARM_UP = 60
+# The heaps of the C library take some minutes to reach the size at which they stay: one a thread, each with
+# holes where large buffers were.
+WARM_UP = 300
 # What memory may have grown by: a part of it, or so many bytes. Where a third takes less than five minutes, its
 # median still depends on which large buffers happen to be in use, and a short run only finds what is gross.
 GROWTH_MAX, GROWTH_MAX_IN_SHORT, GROWTH_BYTES_MAX = 0.05, 0.25, MIB
@@ -51,7 +53,7 @@ class Samples:
 
     def thirds(self, seconds):
         """The median resident bytes of each third of the time after the warm-up, and how long a third is."""
-        warm_up = min(WARM_UP, seconds / 2)
+        warm_up = min(WARM_UP, seconds / 4)
         third = (seconds - warm_up) / 3
         starts = [warm_up + third * number for number in range(3)]
         return [
@@ -81,6 +83,8 @@ def soak(checks, server, seconds):
     with checks.check("the clients ran to their end"):
         asyncio.run(all_of_it())
     samples.stop()
+    for at, bytes, descriptors in samples.lines[::60]:
+        print(f"        after {at:5.0f} s {bytes / MIB:6.1f} MiB, {descriptors} descriptors")
     after = descriptors_once_all_left(server, before)
     time.sleep(QUIET)
     kept = server.resident()
