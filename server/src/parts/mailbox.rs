@@ -102,7 +102,10 @@ impl<T> Mailbox<T> {
         let mut inner = self.lock();
         inner.is_closed = true;
         inner.bytes = 0;
-        drop(std::mem::take(&mut inner.items));
+        let items = std::mem::take(&mut inner.items);
+        // An item may hold what is an application's own, which may push when it is dropped.
+        drop(inner);
+        drop(items);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -148,6 +151,25 @@ mod tests {
         assert_eq!(std::sync::Arc::strong_count(&item), 1);
         assert_eq!(mailbox.push(item.clone(), 1), Push::Closed);
         assert_eq!(std::sync::Arc::strong_count(&item), 1);
+    }
+
+    #[test]
+    fn an_item_that_pushes_when_it_is_dropped_finds_the_mailbox_closed() {
+        use std::{sync::Arc, time::Duration};
+
+        struct Item(Arc<Mailbox<Option<Self>>>, std::sync::mpsc::Sender<Push>);
+
+        impl Drop for Item {
+            fn drop(&mut self) {
+                let _ = self.1.send(self.0.push(None, 1));
+            }
+        }
+
+        let mailbox = Arc::new(Mailbox::new(100));
+        let (told, tells) = std::sync::mpsc::channel();
+        assert_eq!(mailbox.push(Some(Item(mailbox.clone(), told)), 1), Push::First);
+        let _closing = std::thread::spawn(move || mailbox.close());
+        assert_eq!(tells.recv_timeout(Duration::from_secs(10)), Ok(Push::Closed));
     }
 }
 
