@@ -197,6 +197,7 @@ where
         let hub = Arc::new(Hub::new(&self.config, drivers.iter().map(Driver::waker).collect()));
         self.handle.start(hub.clone());
         tracing::info!(workers = count, "serving");
+        let _close = CloseOnDrop(&hub);
         let server = &self;
         thread::scope(|scope| {
             let mut starts = drivers.into_iter().zip(shares).enumerate().map(|(id, start)| {
@@ -264,6 +265,15 @@ struct StopOnDrop<'h>(&'h Handle);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop();
+    }
+}
+
+/// Each worker closes its own queues; one that never came to be has nobody else to do so.
+struct CloseOnDrop<'h>(&'h Hub);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

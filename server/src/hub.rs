@@ -97,6 +97,12 @@ impl Hub {
         (0..self.wakers.len()).for_each(|worker| self.wake(worker));
     }
 
+    /// Takes nothing more for any worker, and drops what waits.
+    pub(crate) fn close(&self) {
+        self.inboxes.iter().for_each(|inbox| inbox.close());
+        self.adoptions.iter().for_each(Adoptions::close);
+    }
+
     /// Sends mail to one worker or to all.
     pub(crate) fn post(&self, to: Option<ConnId>, mail: Mail<'_>) -> SendStatus {
         match mail {

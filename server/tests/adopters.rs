@@ -412,6 +412,26 @@ fn those_that_wait_are_closed_when_a_handler_panics() {
 }
 
 #[test]
+fn those_that_wait_for_a_worker_that_never_starts_are_closed() {
+    let (stream, mut raw) = pair();
+    let (stream, has_failed) = (Mutex::new(Some(stream)), Arc::new(AtomicBool::new(false)));
+    let noted = has_failed.clone();
+    let server = Server::new(move |worker: Worker| -> Host {
+        let stream = stream.lock().unwrap().take().unwrap();
+        worker.handle().adopt(stream, b"").unwrap();
+        noted.store(true, Ordering::SeqCst);
+        panic!("no handler for this worker");
+    });
+    let server = server.config(Config { workers: Some(1), ..Config::default() }).unwrap();
+    let server = server.without_listener();
+    let handle = server.handle();
+    std::thread::spawn(move || server.run()).join().unwrap_err();
+    assert!(has_failed.load(Ordering::SeqCst));
+    assert!(raw.is_at_end());
+    is_refused(&handle, AdoptRefusal::Stopped);
+}
+
+#[test]
 fn a_server_that_stops_says_so_to_those_that_it_adopted() {
     let mut site = Site::start(Config { workers: Some(workers()), ..Config::default() });
     let (mut raw, _) = site.open(&frame(BINARY, &[1; 600_000])[..500_000], Adoption::default());
