@@ -202,3 +202,21 @@ fn a_unix_stream_is_adopted_as_well() {
     raw.send(&frame(TEXT, b"hello"));
     assert_eq!(raw.read_frame(), (TEXT, b"hello".to_vec()));
 }
+
+#[test]
+fn a_peer_that_is_gone_is_told_of_behind_what_was_read_before() {
+    let server = Running::start();
+    let read = [frame(TEXT, b"pause"), frame(BINARY, &[1; 300_000])].concat();
+    let (stream, client) = UnixStream::pair().unwrap();
+    let mut raw = Raw { stream: client };
+    raw.send(&frame(TEXT, b"in the kernel"));
+    // It is neither there to read nor to write any more: that is told even while reading is paused.
+    drop(raw);
+    server.handle.adopt_websocket(stream, read, Adoption::default()).unwrap();
+    assert_eq!(server.called(), Called::Open);
+    assert_eq!(server.called(), Called::Text("pause".into()));
+    assert!(server.called() == Called::Binary(vec![1; 300_000]));
+    assert_eq!(server.called(), Called::Text("in the kernel".into()));
+    assert!(matches!(server.called(), Called::Close(1006, ..)));
+    assert!(server.is_silent());
+}

@@ -52,6 +52,17 @@ impl Adoptions {
         self.rests.iter().any(|rest| rest.id == id)
     }
 
+    /// What was read from a connection before, and has to come before what it has now. It was to
+    /// receive nothing meanwhile: but what is under way comes, and of a connection that fails all.
+    #[inline]
+    pub(super) fn take_rest_of(&mut self, id: SlotId) -> Option<(Vec<u8>, usize)> {
+        if self.rests.is_empty() {
+            return None;
+        }
+        let at = self.rests.iter().position(|rest| rest.id == id)?;
+        self.rests.remove(at).map(|rest| (rest.received, rest.done))
+    }
+
     /// Whether there is something to do at once.
     pub(super) fn is_ready(&self, table: &Table) -> bool {
         self.has_more

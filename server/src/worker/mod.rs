@@ -180,10 +180,21 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             let id = match completion {
                 Completion::Received { id, bytes } => {
                     self.quiet.add(bytes.len());
+                    let rest = self.adoptions.take_rest_of(id);
+                    let has_rest = rest.is_some();
+                    if let Some((mut rest, done)) = rest {
+                        self.connections.handle_received(id, &mut rest[done..]);
+                    }
                     self.connections.handle_received(id, bytes);
+                    if has_rest && !self.connections.table.is_paused(id) {
+                        self.driver.resume_receive(id);
+                    }
                     id
                 }
                 Completion::ReceiveEnded { id, error } => {
+                    if let Some((mut rest, done)) = self.adoptions.take_rest_of(id) {
+                        self.connections.handle_received(id, &mut rest[done..]);
+                    }
                     self.connections.handle_receive_ended(id, error);
                     id
                 }
