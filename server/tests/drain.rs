@@ -484,6 +484,30 @@ fn a_websocket_that_waits_to_be_adopted_is_closed_properly_and_later_ones_are_re
 }
 
 #[test]
+fn a_stream_that_waits_to_be_adopted_is_refused_and_does_not_hold_a_drain_up() {
+    let mut site = Site::start_with_one_worker();
+    let mut raws = site.open(1);
+    site.put_to_sleep(&mut raws[0]);
+    let request = format!("GET / HTTP/1.1\r\n{HANDSHAKE}\r\n");
+    let [mut asks, mut waits] = [request.as_str(), ""].map(|read| {
+        let (stream, raw) = pair();
+        site.handle.adopt(stream, read).unwrap();
+        raw
+    });
+    let start = Instant::now();
+    site.handle.drain(at_once()).unwrap();
+    assert!(asks.read_head().starts_with("HTTP/1.1 503 "));
+    drop(asks);
+    assert!(waits.is_at_end());
+    drop(waits);
+    assert_eq!(raws[0].read_frame(), (TEXT, b"sleep".to_vec()));
+    assert_eq!(answer_close(&mut raws[0]), (1001, reason()));
+    site.end();
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    site.all_were_shut_down(1, 1001);
+}
+
+#[test]
 fn the_file_of_a_unix_socket_is_removed_before_the_last_connection_is_gone() {
     let path = std::env::temp_dir().join(format!("quelea-drain-{}.sock", std::process::id()));
     let address = format!("unix:{}", path.display());

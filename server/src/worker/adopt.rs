@@ -2,6 +2,7 @@
 
 use super::{Member, Worker, connections::Connections};
 use crate::{
+    address::PeerAddress,
     adopt::{Adopted, Adoptee},
     driver::Driver,
     handle::Phase,
@@ -108,8 +109,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 
     fn adopt(&mut self, adoptee: Adoptee) {
         let Adoptee { socket, received, peer, adoption } = adoptee;
-        self.connections.table.metrics.accepted += 1;
-        let Some(id) = self.connections.insert(peer, None) else { return };
+        let id = if adoption.is_none() && self.connections.is_draining {
+            self.connections.accept_late(peer)
+        } else {
+            self.connections.table.metrics.accepted += 1;
+            self.connections.insert(peer, None)
+        };
+        let Some(id) = id else { return };
         if self.phase >= Phase::Stopping {
             self.connections.end_unopened(id, Ending::Abort);
             return self.connections.remove(id);
@@ -149,6 +155,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
 }
 
 impl<H: Handler> Connections<H> {
+    /// One that was let in, and has its handshake before it though the server drains: it is refused
+    /// as one that is accepted now.
+    fn accept_late(&mut self, peer: PeerAddress) -> Option<SlotId> {
+        self.admission.leave(false, self.admission.counted_address(peer));
+        self.accept(peer)
+    }
+
     fn open_adopted(&mut self, id: SlotId, adopted: Adopted) {
         tracing::debug!(conn = %self.table.conn_id(id), path = adopted.path(), "adopted");
         let state = self.handler.on_adopt(adopted);
