@@ -79,6 +79,19 @@ fn every_connection_is_refused_or_opened_or_ended_before_or_still_asks() {
 }
 
 #[test]
+fn who_still_asked_when_the_server_ended_at_once_is_counted_as_never_opened() {
+    let mut server = start(Config::default());
+    let mut asks = server.connect();
+    asks.send(b"GET ");
+    let _open = server.open();
+    once(&server.handle, |metrics| metrics.connections[ConnectionState::Handshaking] == 1);
+    server.handle.abort();
+    server.stop();
+    let last = counted(&server.handle);
+    assert_eq!((last.accepted, last.unopened, last.connections.total()), (2, 1, 0));
+}
+
+#[test]
 fn every_end_is_counted_by_its_cause_and_its_code() {
     let server = start(Config {
         message_bytes_max: 100,

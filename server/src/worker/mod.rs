@@ -476,6 +476,8 @@ impl<H: Handler, D: Driver> Drop for Worker<H, D> {
             for id in self.connections.table.ids() {
                 if self.connections.table.is_websocket(id) {
                     self.connections.close_abnormally(id, Cause::Shutdown);
+                } else if self.connections.is_handshaking(id) {
+                    self.connections.end_unopened(id, Ending::Abort);
                 }
             }
         }
