@@ -200,7 +200,7 @@ fn a_stuck_worker_ends_health_but_not_the_answers_and_both_go_on_when_it_does() 
     assert_eq!(site.get("/health/ready").0, 200, "the others serve");
     site.unstick.0.store(false, Ordering::SeqCst);
     raw.read_frame();
-    assert_eq!(site.get("/health/live").0, 200);
+    site.until("/health/live", 200);
 }
 
 #[test]
@@ -239,4 +239,22 @@ fn nothing_else_is_there_and_nothing_of_it_is_on_the_servers_own_listener() {
     for path in ["/metrics", "/health/live", "/health/ready"] {
         assert_eq!(get(site.serving.tcp_address(), path).0, 426, "{path}");
     }
+}
+
+#[test]
+fn a_flood_of_requests_waits_for_a_stuck_worker_as_long_as_one_and_so_does_the_end() {
+    let site = Site::start();
+    site.until("/health/ready", 200);
+    let mut raw = site.open();
+    raw.send(&frame(TEXT, b"stick"));
+    while !site.unstick.0.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut flood = Raw::new(TcpStream::connect(address_of(&site.monitor)).unwrap());
+    flood.send(&b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20));
+    let start = Instant::now();
+    flood.read_response();
+    assert_eq!(site.get("/health/ready").0, 200);
+    drop(site.monitor);
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
 }

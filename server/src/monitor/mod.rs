@@ -12,16 +12,20 @@ use crate::{
     handle::Handle,
     handler::Handler,
     http::{Request, Response},
+    metrics::Metrics,
     upgrade::{Accept, Upgrade},
 };
 use quelea_core::{Message, http::Status};
 use std::{
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a request waits for the workers. Those who watch wait for a second, mostly.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How old what a request is answered with may be. So those that come at once cost the workers, and wait
+/// for one that is stuck, as much as one does.
+const AGE_MAX: Duration = Duration::from_millis(100);
 /// How long a worker may not answer before the server is not healthy.
 const UNANSWERED_MAX: Duration = Duration::from_secs(2);
 /// A few who watch, and keep their connections.
@@ -36,8 +40,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// | `/health/live` | 200; 503 once a worker has not answered for two seconds, with its number |
 /// | `/health/ready` | 200 while all workers serve; 503 before that, and from [`Handle::drain`] or [`Handle::stop`] on |
 ///
-/// A request waits for half a second at most, also while all workers are busy or stuck. There is no
-/// authentication: listen where only those who watch can connect.
+/// A request waits for half a second at most, also while all workers are busy or stuck, and is answered with
+/// what they said at most a tenth of a second before. There is no authentication: listen where only those who
+/// watch can connect.
 ///
 /// ```no_run
 /// # use quelea::{Conn, Handler, Message};
@@ -80,7 +85,7 @@ impl MetricsServer {
             ..Config::default()
         };
         let span = tracing::info_span!("metrics");
-        let make = move |_| Monitor { watched: watched.clone() };
+        let make = move |_| Monitor { watched: watched.clone(), latest: None };
         let server = span.in_scope(|| Server::new(make).config(config)?.listen(address))?;
         let addresses = server.local_addresses().cloned().collect();
         let handle = server.handle();
@@ -106,19 +111,30 @@ impl Drop for MetricsServer {
 
 struct Monitor {
     watched: Handle,
+    /// What the workers said last, and when.
+    latest: Option<(Instant, Metrics)>,
 }
 
 impl Monitor {
-    fn metrics(&self) -> Response {
-        match exposition::encode(self.watched.metrics(PATIENCE)) {
+    /// What the workers say, or said just now.
+    fn latest(&mut self) -> &Metrics {
+        let latest = self.latest.take().filter(|(at, _)| now().duration_since(*at) < AGE_MAX);
+        let ask = || {
+            let metrics = self.watched.metrics(PATIENCE);
+            (now(), metrics)
+        };
+        &self.latest.insert(latest.unwrap_or_else(ask)).1
+    }
+
+    fn metrics(&mut self) -> Response {
+        match exposition::encode(self.latest().clone()) {
             Ok(text) => Response::new(Status::OK).content(exposition::CONTENT_TYPE, text),
             Err(_) => Response::new(Status::INTERNAL_SERVER_ERROR),
         }
     }
 
-    fn live(&self) -> Response {
-        let metrics = self.watched.metrics(PATIENCE);
-        let stuck = metrics.workers.iter().enumerate().filter_map(|(index, worker)| {
+    fn live(&mut self) -> Response {
+        let stuck = self.latest().workers.iter().enumerate().filter_map(|(index, worker)| {
             let time = worker.unanswered.filter(|time| *time >= UNANSWERED_MAX)?;
             Some(format!("worker {index} has not answered for {:.1} s\n", time.as_secs_f64()))
         });
@@ -162,4 +178,9 @@ impl Handler for Monitor {
 
     /// Nobody is let in who could send one.
     fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock of who watches: no worker reads it")]
+fn now() -> Instant {
+    Instant::now()
 }
