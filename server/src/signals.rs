@@ -12,6 +12,7 @@ use signal_hook::{
 };
 use std::{
     ffi::c_int,
+    panic,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -78,7 +79,14 @@ impl Registered {
 fn watch() -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let name = "quelea-signals".to_owned();
-    thread::Builder::new().name(name).spawn(move || signals.forever().for_each(handle_signal))?;
+    let handle_all = move || {
+        for signal in signals.forever() {
+            // It is logged, and who logs may panic: where nobody reads standard error any more, most do.
+            // Without this thread no signal would end the process again.
+            let _ = panic::catch_unwind(|| handle_signal(signal));
+        }
+    };
+    thread::Builder::new().name(name).spawn(handle_all)?;
     Ok(())
 }
 
@@ -91,8 +99,10 @@ fn handle_signal(signal: c_int) {
         }
         return;
     }
-    tracing::info!(signal, "signalled: the first drains, a second ends at once");
     servers.registered.iter_mut().for_each(|server| server.handle_signal(signal));
+    drop(servers);
+    // Last, so that whatever becomes of it, the signal has done its work.
+    tracing::info!(signal, "signalled: the first drains, a second ends at once");
 }
 
 fn lock() -> MutexGuard<'static, Servers> {

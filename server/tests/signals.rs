@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 use support::{CLOSE, PATIENCE, Raw, frame};
+use tracing::{Event, Metadata, Subscriber, span};
 
 struct Echo;
 
@@ -21,6 +22,28 @@ impl Handler for Echo {
     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         conn.send(message);
     }
+}
+
+/// Logs to where nobody reads any more.
+struct Broken;
+
+impl Subscriber for Broken {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "quelea::signals"
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        panic!("failed printing to stderr");
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
 }
 
 const CHILD: &str = "QUELEA_TEST_OF_SIGNALS";
@@ -148,4 +171,23 @@ fn an_interrupt_closes_all_connections_at_once() {
     assert_eq!(servers.says(), "both ended");
     servers.signal(Signal::INT);
     assert_eq!(servers.end().signal(), Some(Signal::INT.as_raw()));
+}
+
+#[test]
+fn a_log_that_panics_keeps_no_signal_from_its_work() {
+    if std::env::var_os(CHILD).is_some() {
+        tracing::subscriber::set_global_default(Broken).unwrap();
+        be_the_child();
+    }
+    let mut servers = Servers::start();
+    let both: [[Raw; 2]; 2] = [servers.open(), servers.open()];
+    servers.signal(Signal::TERM);
+    for [first, _] in &both {
+        let mut first = Raw { stream: &first.stream };
+        assert_eq!(first.read_frame().0, CLOSE);
+    }
+    servers.signal(Signal::TERM);
+    assert_eq!(servers.says(), "both ended");
+    servers.signal(Signal::TERM);
+    assert_eq!(servers.end().signal(), Some(Signal::TERM.as_raw()));
 }
