@@ -84,6 +84,21 @@ def both_are_ended_by_ctrl_c(running):
     assert running.process.wait(PATIENCE) == 0
 
 
+def half_a_request_does_not_keep_it_from_its_end():
+    for which in [signal.SIGINT, signal.SIGTERM]:
+        running = Server("axum")
+        try:
+            half = raw(running.address)
+            half.sendall(b"GET /health HTTP/1.1\r\nHost")
+            # What came before another connection's answer has been read.
+            curl(f"http://{running.address}/health", {})
+            running.process.send_signal(which)
+            assert running.process.wait(PATIENCE) == 0, which
+            half.close()
+        finally:
+            running.stop()
+
+
 def run(checks):
     with server("axum") as axum:
         for check in [
@@ -94,5 +109,6 @@ def run(checks):
         ]:
             with checks.check(f"axum: {check.__name__}"):
                 check(axum.address)
-    with checks.check("axum: ctrl_c_ends_both"):
-        ctrl_c_ends_both()
+    for check in [ctrl_c_ends_both, half_a_request_does_not_keep_it_from_its_end]:
+        with checks.check(f"axum: {check.__name__}"):
+            check()

@@ -16,9 +16,10 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use quelea::{Adoption, Config, Conn, Handle, Handler, Message, OriginPolicy, Server, Status};
 use quelea_core::{handshake, http};
 use quelea_examples::logging;
-use std::{error::Error, sync::mpsc, thread};
+use std::{error::Error, sync::mpsc, thread, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 
@@ -71,7 +72,10 @@ fn main() -> Result<(), AnyError> {
     served
 }
 
-/// Serves HTTP until ctrl-C, or until the workers end.
+/// How long axum has for the requests that it has begun, after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves HTTP until Ctrl-C or SIGTERM, or until the workers end.
 async fn serve(
     address: &str,
     handle: Handle,
@@ -83,15 +87,29 @@ async fn serve(
         .route("/", get(page_or_websocket))
         .route("/health", get(|| async { "ok\n" }))
         .with_state(handle.clone());
-    let stop = async move {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
             _ = workers_ended => {}
         }
         // WebSockets are closed with 1001 while axum finishes its requests.
         handle.stop();
+        let _ = stop.send(());
     };
-    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
+    // A client that never comes to the end of its request is not to keep the process.
+    let grace_is_over = async move {
+        let _ = stopped.await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let served = axum::serve(listener, app).with_graceful_shutdown(until_stopped);
+    tokio::select! {
+        served = served.into_future() => served?,
+        () = grace_is_over => tracing::warn!("ended before all requests were done"),
+    }
+    Ok(())
 }
 
 async fn page_or_websocket(
