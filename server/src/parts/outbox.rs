@@ -1,64 +1,70 @@
 //! Bytes that a transport has not taken yet.
 
-/// What waits for one slow peer: appended at the end, sent from the front.
+use std::collections::VecDeque;
+
+/// What waits for one slow peer: appended at the end, sent from the front, in segments.
+///
+/// A segment is freed as soon as it is sent, and all are of one size but where a message is larger: what
+/// one slow peer has left is room for another one. Large buffers of every size that come and go
+/// would leave holes in the heap.
 ///
 /// An empty one owns no memory. It bounds nothing itself: who appends asks [`Outbox::len`] first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    bytes: Vec<u8>,
+    /// Those that are complete.
+    segments: VecDeque<Vec<u8>>,
+    /// How many bytes they have together.
+    complete: usize,
+    last: Vec<u8>,
+    /// Bytes of the first segment that were sent.
     sent: usize,
     /// The peer has to take something before more can be sent.
     pub(crate) is_blocked: bool,
 }
 
-/// What waits in an outbox before it has room for all that may.
-const RESERVE_FROM: usize = 64 << 10;
-/// The most that is reserved, whatever may wait.
-const RESERVE_MAX: usize = 16 << 20;
+/// A segment that has so much is complete.
+const SEGMENT_BYTES: usize = 64 << 10;
 
 impl Outbox {
-    /// What is left to send, in order.
+    /// What is to be sent next: all that is left, or a segment of it.
     pub(crate) fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.segments.front().unwrap_or(&self.last)[self.sent..]
     }
 
     /// Bytes left to send.
-    pub(crate) const fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+    pub(crate) fn len(&self) -> usize {
+        self.complete + self.last.len() - self.sent
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Where to append.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        // The sent part is moved out of the way only when it is the larger one, so that every byte
-        // moves once at most for each byte that was sent.
-        if self.sent > self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
+        if self.last.len() >= SEGMENT_BYTES {
+            let next = Vec::with_capacity(SEGMENT_BYTES);
+            self.complete += self.last.len();
+            self.segments.push_back(std::mem::replace(&mut self.last, next));
+        } else if self.segments.is_empty() && self.sent > self.last.len() / 2 {
+            // The sent part is moved out of the way only when it is the larger one, so that every
+            // byte moves once at most for each byte that was sent.
+            self.last.drain(..self.sent);
             self.sent = 0;
         }
-        &mut self.bytes
+        &mut self.last
     }
 
-    /// Makes room for several times what waits, once that is much, up to all that may ever wait:
-    /// growing in small steps would leave holes behind, of which a crowd of slow peers makes a lot.
-    /// What is not used takes no memory.
-    pub(crate) fn reserve(&mut self, bytes_max: usize) {
-        let len = self.bytes.len();
-        let wanted = bytes_max.min(RESERVE_MAX).min(len.saturating_mul(8));
-        if len > RESERVE_FROM && 2 * len > self.bytes.capacity() && self.bytes.capacity() < wanted {
-            // Without it, it grows step by step.
-            let _ = self.bytes.try_reserve_exact(wanted - len);
-        }
-    }
-
-    /// Drops the first `sent` bytes, and the memory once all are sent.
+    /// Drops `sent` bytes of [`Outbox::unsent`], and the memory of a segment that is sent.
     pub(crate) fn advance(&mut self, sent: usize) {
-        self.sent = (self.sent + sent).min(self.bytes.len());
-        if self.is_empty() {
-            (self.bytes, self.sent) = (Vec::new(), 0);
+        let first = self.segments.front().unwrap_or(&self.last).len();
+        self.sent = (self.sent + sent).min(first);
+        if self.sent == first {
+            self.sent = 0;
+            match self.segments.pop_front() {
+                Some(_) => self.complete -= first,
+                None => self.last = Vec::new(),
+            }
         }
     }
 }
@@ -68,51 +74,70 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn an_outbox_that_was_emptied_owns_no_memory() {
-        let mut outbox = Outbox::default();
-        outbox.buffer().extend_from_slice(&[0; 100_000]);
-        outbox.advance(100_000);
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.bytes.capacity(), 0);
+    impl Outbox {
+        /// Bytes of memory that it has filled.
+        fn filled(&self) -> usize {
+            self.complete + self.last.len()
+        }
     }
 
     #[test]
-    fn one_that_holds_much_has_room_for_much_more() {
+    fn an_outbox_that_was_emptied_owns_no_memory_of_segments() {
         let mut outbox = Outbox::default();
-        outbox.buffer().extend_from_slice(&[0; 1000]);
-        outbox.reserve(1 << 20);
-        assert!(outbox.bytes.capacity() < 100_000);
-        outbox.buffer().extend_from_slice(&[0; 100_000]);
-        outbox.reserve(1 << 20);
-        let capacity = outbox.bytes.capacity();
-        assert!((800_000..=1 << 20).contains(&capacity), "{capacity}");
-        outbox.reserve(1 << 20);
-        assert_eq!(outbox.bytes.capacity(), capacity);
-        outbox.buffer().extend_from_slice(&[0; 1_000_000]);
-        outbox.reserve(usize::MAX);
-        assert!(outbox.bytes.capacity() <= RESERVE_MAX);
+        for _ in 0..3 {
+            outbox.buffer().extend_from_slice(&[0; 100_000]);
+        }
+        while !outbox.is_empty() {
+            outbox.advance(outbox.unsent().len());
+        }
+        assert!(outbox.segments.is_empty());
+        assert_eq!((outbox.last.capacity(), outbox.complete, outbox.sent), (0, 0, 0));
+    }
+
+    #[test]
+    fn memory_leaves_with_the_segment_that_was_sent() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.buffer().extend_from_slice(&[0; 10_000]);
+        }
+        assert!(outbox.segments.iter().all(|segment| segment.capacity() <= 2 * SEGMENT_BYTES));
+        let first = outbox.unsent().len();
+        assert!((SEGMENT_BYTES..SEGMENT_BYTES + 10_000).contains(&first));
+        outbox.advance(first - 1);
+        assert_eq!(outbox.filled(), 1_000_000);
+        outbox.advance(1);
+        assert_eq!((outbox.filled(), outbox.len()), (1_000_000 - first, 1_000_000 - first));
     }
 
     proptest! {
         #[test]
         fn bytes_leave_in_the_order_they_came_and_the_buffer_stays_in_proportion(
             steps in prop::collection::vec((0usize..2000, 0usize..3000), 1..100),
+            large in prop::collection::vec((0usize..100_000, 0usize..150_000), 0..10),
         ) {
             let (mut outbox, mut oracle, mut next) = (Outbox::default(), Vec::new(), 0u8);
-            for (append, send) in steps {
+            for (append, send) in [&steps[..], &large, &steps].concat() {
                 for _ in 0..append {
                     outbox.buffer().push(next);
                     oracle.push(next);
                     next = next.wrapping_add(1);
                 }
-                prop_assert!(append == 0 || outbox.bytes.len() <= 2 * oracle.len());
-                let send = send.min(oracle.len());
-                prop_assert_eq!(&outbox.unsent()[..send], &oracle[..send]);
-                outbox.advance(send);
-                oracle.drain(..send);
-                prop_assert_eq!(outbox.unsent(), &oracle[..]);
+                let waste = outbox.filled() - oracle.len();
+                let of_segments = SEGMENT_BYTES * outbox.segments.len().min(1);
+                let waste_max = of_segments.max(oracle.len());
+                prop_assert!(append == 0 || waste <= waste_max);
+                let mut send = send.min(oracle.len());
+                while send > 0 {
+                    let piece = outbox.unsent().len().min(send);
+                    prop_assert!(piece > 0);
+                    prop_assert_eq!(&outbox.unsent()[..piece], &oracle[..piece]);
+                    outbox.advance(piece);
+                    oracle.drain(..piece);
+                    send -= piece;
+                }
                 prop_assert_eq!(outbox.len(), oracle.len());
+                prop_assert_eq!(outbox.is_empty(), oracle.is_empty());
+                prop_assert_eq!(outbox.unsent().is_empty(), oracle.is_empty());
             }
         }
     }

@@ -67,11 +67,14 @@ impl Output {
         self.outbox_buffer(id, arena, dirty)
     }
 
-    /// Lets an outbox that holds much grow in one step.
-    pub(super) fn reserve(&mut self, bytes_max: usize) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.reserve(bytes_max);
+    /// What was to be sent of the outbox is sent; whether that was all.
+    fn finish_outbox(&mut self) -> bool {
+        let Some(outbox) = &mut self.outbox else { return true };
+        outbox.advance(outbox.unsent().len());
+        if outbox.is_empty() {
+            self.outbox = None;
         }
+        self.outbox.is_none()
     }
 
     #[cold]
@@ -138,7 +141,6 @@ impl Table {
     pub(crate) fn send_short(&mut self, id: SlotId, sent: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.output.send_short(sent, &mut self.arena, &self.fanout);
-        slot.output.reserve(self.marks.max);
         if slot.output.queued(&self.arena) > self.marks.high {
             slot.backlogged = true;
         }
@@ -173,14 +175,15 @@ impl Table {
     fn finish_outbox(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let is_blocked = slot.output.is_blocked();
-        if !is_blocked {
-            slot.output.outbox = None;
-        }
+        let is_sent = !is_blocked && slot.output.finish_outbox();
         if slot.backlogged && slot.output.queued(&self.arena) <= self.marks.low {
             slot.backlogged = false;
             self.drained.push_back(id);
         }
-        if is_blocked {
+        if !is_sent {
+            if !is_blocked {
+                self.dirty.push(id);
+            }
             return;
         }
         if self.flush_until.is_some() && slot.ends() {

@@ -147,7 +147,6 @@ impl Table {
             return Copied::Overflow(messages);
         }
         *copied += len;
-        slot.output.reserve(marks.max);
         if queued > marks.high {
             slot.backlogged = true;
             *may_drain = true;
