@@ -104,7 +104,8 @@ summed! {
         pub accepted: u64,
         /// Times that accepting failed for want of descriptors or memory.
         pub accept_failures: u64,
-        /// Connections that were refused, each once.
+        /// Connections that were refused, each once. What [`Handle::adopt`](crate::Handle::adopt)
+        /// gives back never came: who called it is told, and it is counted nowhere.
         pub refused: By<RefusalReason>,
         /// Connections that ended and were neither refused nor WebSockets: they left, asked
         /// nothing in time, or only made plain requests.
