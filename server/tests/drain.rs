@@ -484,6 +484,26 @@ fn a_websocket_that_waits_to_be_adopted_is_closed_properly_and_later_ones_are_re
 }
 
 #[test]
+fn what_was_read_of_a_websocket_that_waits_to_be_adopted_comes_before_its_close() {
+    let mut site = Site::start_with_one_worker();
+    let mut raws = site.open(1);
+    site.put_to_sleep(&mut raws[0]);
+    let (stream, mut waiting) = pair();
+    let long = vec![7; 600_000];
+    let read = [frame(TEXT, b"first"), frame(BINARY, &long), frame(TEXT, b"last")].concat();
+    site.handle.adopt_websocket(stream, read, Adoption::default()).unwrap();
+    site.handle.drain(slowly()).unwrap();
+    assert_eq!(waiting.read_frame(), (TEXT, b"first".to_vec()));
+    assert!(waiting.read_frame() == (BINARY, long));
+    assert_eq!(waiting.read_frame(), (TEXT, b"last".to_vec()));
+    assert_eq!(answer_close(&mut waiting), (1012, reason()));
+    raws[0].read_frame();
+    answer_close(&mut raws[0]);
+    site.end();
+    site.all_were_shut_down(2, 1012);
+}
+
+#[test]
 fn a_stream_that_waits_to_be_adopted_is_refused_and_does_not_hold_a_drain_up() {
     let mut site = Site::start_with_one_worker();
     let mut raws = site.open(1);

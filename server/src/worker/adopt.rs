@@ -8,9 +8,9 @@ use crate::{
     handle::Phase,
     handler::Handler,
     parts::slots::SlotId,
-    table::{Ending, Table},
+    table::Ending,
 };
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// How many in a tick: as many as a listener accepts in a row.
 const TURN: usize = 64;
@@ -28,13 +28,18 @@ pub(super) struct Adoptions {
     taken: Vec<Adoptee>,
     /// What was read from connections before, and was not handed over yet. Until then nothing is
     /// received from them.
-    rests: VecDeque<Rest>,
+    rests: HashMap<SlotId, Rest>,
+    /// Those that may have some of it now, each in its turn.
+    due: VecDeque<SlotId>,
 }
 
 struct Rest {
-    id: SlotId,
     received: Vec<u8>,
     done: usize,
+    /// It is among [`Adoptions::due`].
+    is_due: bool,
+    /// The server drains: the connection is closed once it has this.
+    is_late: bool,
 }
 
 impl Adoptions {
@@ -49,8 +54,18 @@ impl Adoptions {
         }
     }
 
-    pub(super) fn has_rest_of(&self, id: SlotId) -> bool {
-        self.rests.iter().any(|rest| rest.id == id)
+    fn add_rest(&mut self, id: SlotId, received: Vec<u8>, is_late: bool) {
+        self.rests.insert(id, Rest { received, done: 0, is_due: true, is_late });
+        self.due.push_back(id);
+    }
+
+    /// A connection may be received from again; whether what was read before comes first.
+    pub(super) fn resume(&mut self, id: SlotId) -> bool {
+        let Some(rest) = self.rests.get_mut(&id) else { return false };
+        if !std::mem::replace(&mut rest.is_due, true) {
+            self.due.push_back(id);
+        }
+        true
     }
 
     /// What was read from a connection before, and has to come before what it has now. It was to
@@ -60,15 +75,12 @@ impl Adoptions {
         if self.rests.is_empty() {
             return None;
         }
-        let at = self.rests.iter().position(|rest| rest.id == id)?;
-        self.rests.remove(at).map(|rest| (rest.received, rest.done))
+        self.rests.remove(&id).map(|rest| (rest.received, rest.done))
     }
 
     /// Whether there is something to do at once.
-    pub(super) fn is_ready(&self, table: &Table) -> bool {
-        self.has_more
-            || !self.queue.is_empty()
-            || self.rests.iter().any(|rest| !table.is_paused(rest.id))
+    pub(super) fn is_ready(&self) -> bool {
+        self.has_more || !self.queue.is_empty() || !self.due.is_empty()
     }
 
     /// Gives back what is kept for reuse.
@@ -76,6 +88,7 @@ impl Adoptions {
         self.queue.shrink_to_fit();
         self.taken.shrink_to_fit();
         self.rests.shrink_to_fit();
+        self.due.shrink_to_fit();
     }
 }
 
@@ -97,12 +110,12 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.publish_counts();
             self.member.hub.adoptions[usize::from(self.member.id)].settle(count);
         }
-        for _ in 0..self.adoptions.rests.len() {
+        for _ in 0..self.adoptions.due.len() {
             if self.connections.table.output_bytes() > limit {
                 return;
             }
-            if let Some(rest) = self.adoptions.rests.pop_front() {
-                self.hand_over(rest);
+            if let Some(id) = self.adoptions.due.pop_front() {
+                self.hand_over(id);
             }
         }
     }
@@ -124,31 +137,42 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         if let Err(error) = opened {
             return self.connections.handle_open_failed(id, &error);
         }
+        let is_late = adoption.is_some() && self.draining.is_some();
         if let Some(adoption) = adoption {
             self.connections.open_adopted(id, Adopted::new(adoption, peer));
-            self.drain_late(id);
         }
         self.pace(id);
         if !received.is_empty() {
             self.driver.pause_receive(id);
-            self.adoptions.rests.push_back(Rest { id, received, done: 0 });
+            self.adoptions.add_rest(id, received, is_late);
+        } else if is_late {
+            self.drain_late(id);
         }
     }
 
     /// Hands over the next piece of what was read before, unless reading is paused.
-    fn hand_over(&mut self, mut rest: Rest) {
-        let id = rest.id;
+    fn hand_over(&mut self, id: SlotId) {
+        let Some(rest) = self.adoptions.rests.get_mut(&id) else { return };
+        rest.is_due = false;
         if !self.connections.table.is_paused(id) {
             let end = rest.received.len().min(rest.done + PIECE_BYTES);
             let piece = &mut rest.received[rest.done..end];
             rest.done = end;
             self.quiet.add(piece.len());
             self.connections.handle_received(id, piece);
-            self.pace(id);
         }
-        if rest.done < rest.received.len() {
-            self.adoptions.rests.push_back(rest);
-        } else if !self.connections.table.is_paused(id) {
+        let is_done = rest.done == rest.received.len();
+        let is_late = rest.is_late;
+        self.pace(id);
+        let is_paused = self.connections.table.is_paused(id);
+        if is_late && (is_done || is_paused) {
+            // A pause could last for the whole drain.
+            self.drain_late(id);
+        }
+        if is_done {
+            self.adoptions.rests.remove(&id);
+        }
+        if !is_paused && !self.adoptions.resume(id) {
             self.driver.resume_receive(id);
         }
     }

@@ -149,7 +149,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     pub(crate) fn is_finished(&mut self) -> bool {
         let table = &mut self.connections.table;
         let is_done =
-            table.len() == 0 && !table.outgoing().is_held_up() && !self.adoptions.is_ready(table);
+            table.len() == 0 && !table.outgoing().is_held_up() && !self.adoptions.is_ready();
         self.stop_at.is_some_and(|at| is_done || at <= self.driver.now())
     }
 
@@ -203,6 +203,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     id
                 }
                 Completion::Closed { id } => {
+                    self.adoptions.take_rest_of(id);
                     self.connections.remove(id);
                     continue;
                 }
@@ -403,7 +404,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         match self.connections.table.next_pause(id) {
             Some(true) => self.driver.pause_receive(id),
             // What was read before it was adopted comes first.
-            Some(false) if self.adoptions.has_rest_of(id) => {}
+            Some(false) if self.adoptions.resume(id) => {}
             Some(false) => self.driver.resume_receive(id),
             None => {}
         }
@@ -434,7 +435,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         let is_finished = self.is_finished();
         let table = &mut self.connections.table;
         let has_more = !self.mail.is_empty() || self.has_more_mail || self.walk.is_some();
-        let has_work = table.has_work_after_sends() || self.adoptions.is_ready(table);
+        let has_work = table.has_work_after_sends() || self.adoptions.is_ready();
         if is_finished || has_more || has_work {
             return Some(now);
         }
