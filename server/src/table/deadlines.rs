@@ -247,13 +247,9 @@ mod tests {
     use super::*;
     use crate::{
         address::PeerAddress,
-        config::Overflow,
-        mail::Outgoing,
-        parts::rate::Rates,
         protocol::http::HttpConnection,
-        table::{Ending, FanoutOptions, Marks, TableOptions},
+        table::{Ending, TableOptions},
     };
-    use quelea_core::{Context, Limits};
 
     #[test]
     fn lifetimes_are_spread_over_their_last_tenth() {
@@ -280,28 +276,7 @@ mod tests {
     fn a_response_has_the_time_of_its_length_and_then_ends() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        let mut table = Table::new(TableOptions {
-            worker: 0,
-            context: Context::new(Limits::default(), [0; 32]),
-            marks: Marks { low: 1 << 20, high: 2 << 20, max: 4 << 20 },
-            timeouts: Timeouts {
-                handshake: 10 * second,
-                close: 5 * second,
-                ping_interval: None,
-                pong: second,
-                idle: None,
-                lifetime: None,
-            },
-            rates: Rates::default(),
-            fanout: FanoutOptions {
-                subscriptions_max: 1,
-                topic_bytes_max: 1,
-                overflow: Overflow::Drop,
-                topic_overflow: Vec::new(),
-            },
-            outgoing: Outgoing::new(0, 1, 1 << 20),
-            now,
-        });
+        let mut table = Table::new(TableOptions::example(now));
         let http = HttpConnection::new(PeerAddress::Unix, None);
         let id = table.insert(Box::new(http)).unwrap();
         let is_due_within = |table: &mut Table, seconds: Duration| {

@@ -63,39 +63,17 @@ mod tests {
     use crate::{
         address::PeerAddress,
         admission::Refusal,
-        config::Overflow,
-        mail::Outgoing,
-        parts::rate::Rates,
         protocol::http::HttpConnection,
-        table::{Ending, FanoutOptions, Marks, TableOptions, Timeouts},
+        table::{Ending, Marks, TableOptions},
     };
-    use quelea_core::{Connection, Context, Limits, Role};
-    use std::time::{Duration, Instant};
+    use quelea_core::{Connection, Role};
+    use std::time::Instant;
 
     #[expect(clippy::disallowed_methods, reason = "a test needs an instant to start from")]
     fn table() -> Table {
-        let second = Duration::from_secs(1);
         Table::new(TableOptions {
-            worker: 0,
-            context: Context::new(Limits::default(), [0; 32]),
             marks: Marks { low: 10, high: 20, max: 4 << 20 },
-            timeouts: Timeouts {
-                handshake: second,
-                close: second,
-                ping_interval: None,
-                pong: second,
-                idle: None,
-                lifetime: None,
-            },
-            rates: Rates::default(),
-            fanout: FanoutOptions {
-                subscriptions_max: 1,
-                topic_bytes_max: 1,
-                overflow: Overflow::Drop,
-                topic_overflow: Vec::new(),
-            },
-            outgoing: Outgoing::new(0, 1, 1 << 20),
-            now: Instant::now(),
+            ..TableOptions::example(Instant::now())
         })
     }
 

@@ -1,6 +1,8 @@
 //! The connections of one worker, and what they have to send.
 
 mod deadlines;
+#[cfg(test)]
+mod example;
 mod fanout;
 mod gauges;
 mod output;
