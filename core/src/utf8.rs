@@ -14,13 +14,30 @@ impl fmt::Display for InvalidUtf8 {
 
 impl std::error::Error for InvalidUtf8 {}
 
+/// Below this many bytes the library goes byte by byte; most short texts are ASCII.
+const SHORT: usize = 64;
+
 /// Checks a whole text.
 ///
 /// # Errors
 /// The bytes are not UTF-8.
 #[inline]
 pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
+    if bytes.len() < SHORT && is_ascii(bytes) {
+        // SAFETY: bytes below 0x80 are characters, each by itself (RFC 3629, section 3).
+        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
     simdutf8::basic::from_utf8(bytes).map_err(|_| InvalidUtf8)
+}
+
+/// Eight bytes at a time, the last eight perhaps a second time.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let Some(last) = bytes.last_chunk::<8>() else { return bytes.is_ascii() };
+    let (words, _) = bytes.as_chunks::<8>();
+    let seen = words.iter().fold(0, |seen, word| seen | u64::from_ne_bytes(*word));
+    (seen | u64::from_ne_bytes(*last)) & HIGH == 0
 }
 
 /// Validates a text that comes in chunks, cut anywhere.
@@ -164,6 +181,20 @@ mod tests {
         stream.push(b"\xf0\x9f\x98", &mut String::new()).unwrap();
         assert_eq!(stream.finish(), Err(InvalidUtf8));
         assert_eq!(stream.finish(), Ok(()));
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_seen_wherever_it_is_in_a_text_of_any_length() {
+        for len in 0..200 {
+            let mut bytes = vec![b'a'; len];
+            assert!(validate(&bytes).is_ok());
+            for at in 0..len {
+                bytes[at] = 0x80;
+                assert_eq!(validate(&bytes), Err(InvalidUtf8), "{at} of {len}");
+                bytes[at] = 0x7f;
+            }
+            assert!(validate(&bytes).is_ok());
+        }
     }
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {

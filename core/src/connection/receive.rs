@@ -2,9 +2,10 @@
 
 use super::{Connection, Context, ControlPayload, ReceiveState, assembly::Assembly};
 use crate::{
+    Role,
     close::CloseFrame,
     error::Violation,
-    frame::{Expect, Header},
+    frame::{self, Expect, Header},
     mask,
     message::Message,
     opcode::Opcode,
@@ -95,6 +96,14 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
         if self.assembly.is_none() {
+            if self.role == Role::Server
+                && let Some((is_text, key, payload)) =
+                    frame::take_message(&mut received.input, context.limits.message_bytes_max)
+            {
+                mask::apply(payload, key);
+                return whole_message(is_text, payload)
+                    .map(|message| Some(Event::Message(message)));
+            }
             if received.input.is_empty() {
                 return Ok(None);
             }
@@ -110,8 +119,7 @@ impl Connection {
         self.assemble(received, context, out)
     }
 
-    /// The way of nearly every frame: all of it is in the input, and nothing is copied.
-    #[inline]
+    /// Any other frame that is whole: nothing of it is copied.
     fn whole_frame<'r>(
         &mut self,
         header: Header,
@@ -131,12 +139,9 @@ impl Connection {
             mask::apply(payload, key);
         }
         match header.opcode {
-            Opcode::Text => {
-                let text = utf8::validate(payload).map_err(|_| Violation::TextNotUtf8)?;
-                Ok(Some(Event::Message(Message::Text(text))))
-            }
-            Opcode::Binary | Opcode::Continuation => {
-                Ok(Some(Event::Message(Message::Binary(payload))))
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                let message = whole_message(header.opcode == Opcode::Text, payload)?;
+                Ok(Some(Event::Message(message)))
             }
             control => self.control(control, payload, context, out).map(Some),
         }
@@ -211,5 +216,14 @@ impl Connection {
         if let Some(assembly) = self.assembly.take() {
             context.recycle(assembly);
         }
+    }
+}
+
+#[inline]
+fn whole_message(is_text: bool, payload: &[u8]) -> Result<Message<'_>, Violation> {
+    if is_text {
+        utf8::validate(payload).map(Message::Text).map_err(|_| Violation::TextNotUtf8)
+    } else {
+        Ok(Message::Binary(payload))
     }
 }

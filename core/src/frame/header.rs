@@ -5,10 +5,10 @@ use crate::{Role, error::Violation, opcode::Opcode};
 /// The longest header: two bytes, a 64-bit length and a masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
 
-const FIN: u8 = 0x80;
+pub(super) const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
-const MASK: u8 = 0x80;
-const LENGTH_16: u8 = 126;
+pub(super) const MASK: u8 = 0x80;
+pub(super) const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 const CONTROL_BYTES_MAX: u8 = 125;
 
@@ -101,13 +101,18 @@ impl Header {
         Ok(Some((header, end)))
     }
 
+    #[inline]
+    pub(super) const fn first_byte(&self) -> u8 {
+        let fin = if self.fin { FIN } else { 0 };
+        fin | (self.reserved & RESERVED) | self.opcode as u8
+    }
+
     /// Writes the header into `bytes` and returns its length. The payload's length takes its
     /// shortest form.
     #[inline]
     pub fn encode(&self, bytes: &mut [u8; HEADER_BYTES_MAX]) -> usize {
-        let fin = if self.fin { FIN } else { 0 };
         let mask = if self.mask.is_some() { MASK } else { 0 };
-        bytes[0] = fin | (self.reserved & RESERVED) | self.opcode as u8;
+        bytes[0] = self.first_byte();
         let mut len = match self.payload_len {
             0..=125 => {
                 bytes[1] = mask | self.payload_len as u8;

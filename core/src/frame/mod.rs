@@ -1,8 +1,10 @@
 //! Frames (RFC 6455, section 5.2): headers decoded where they lie, frames appended to a buffer.
 
 mod header;
+mod short;
 
 pub use header::{Expect, HEADER_BYTES_MAX, Header};
+pub(crate) use short::take_message;
 
 use crate::mask;
 
@@ -20,16 +22,16 @@ use crate::mask;
 /// ```
 #[inline]
 pub fn append(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
+    if header.mask.is_none() && payload.len() < usize::from(header::LENGTH_16) {
+        // Nearly every frame of a server: what the compiler knows the length of is stored, not copied.
+        out.reserve(2 + payload.len());
+        out.extend_from_slice(&[header.first_byte(), payload.len() as u8]);
+        return out.extend_from_slice(payload);
+    }
     let mut bytes = [0; HEADER_BYTES_MAX];
     let len = Header { payload_len: payload.len() as u64, ..header }.encode(&mut bytes);
     out.reserve(len + payload.len());
-    // Lengths that the compiler knows are stored, not copied by a call: the two forms of nearly
-    // every frame of a server.
-    match len {
-        2 => out.extend_from_slice(&[bytes[0], bytes[1]]),
-        4 => out.extend_from_slice(&[bytes[0], bytes[1], bytes[2], bytes[3]]),
-        _ => out.extend_from_slice(&bytes[..len]),
-    }
+    out.extend_from_slice(&bytes[..len]);
     out.extend_from_slice(payload);
     if let Some(key) = header.mask {
         let start = out.len() - payload.len();

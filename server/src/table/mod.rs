@@ -440,6 +440,23 @@ impl Table {
         self.write_pending(id);
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let queued = slot.output.queued(&self.arena) + HEADER_BYTES_MAX + len;
+        if queued > self.marks.high {
+            return self.write_above_mark(id, len, queued, append);
+        }
+        let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
+        let out = slot.output.buffer(id, &mut self.arena, &mut self.dirty);
+        status_of(append(connection, &mut self.context, out))
+    }
+
+    #[cold]
+    fn write_above_mark(
+        &mut self,
+        id: SlotId,
+        len: usize,
+        queued: usize,
+        append: impl FnOnce(&mut Connection, &mut Context, &mut Vec<u8>) -> Result<(), SendError>,
+    ) -> SendStatus {
+        let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         if queued > self.marks.max {
             if !slot.stage.is_open() {
                 return SendStatus::Closed;
@@ -450,10 +467,8 @@ impl Table {
             self.reach(Limit::OutboxBytesMax, Some(id));
             return SendStatus::Dropped;
         }
-        let is_backlogged = queued > self.marks.high;
         let status = self.append(id, append);
-        if is_backlogged
-            && status == SendStatus::Queued
+        if status == SendStatus::Queued
             && let Some(slot) = self.slots.get_mut(id)
         {
             slot.backlogged = true;
@@ -472,16 +487,21 @@ impl Table {
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
         let out = slot.output.buffer(id, &mut self.arena, &mut self.dirty);
-        match append(connection, &mut self.context, out) {
-            Ok(()) => SendStatus::Queued,
-            Err(SendError::Closed | SendError::InFragments) => SendStatus::Closed,
-            Err(_) => SendStatus::Invalid,
-        }
+        status_of(append(connection, &mut self.context, out))
     }
 
     /// Appends bytes that are no WebSocket: an HTTP response.
     pub(crate) fn output(&mut self, id: SlotId) -> Option<&mut Vec<u8>> {
         let slot = self.slots.get_mut(id)?;
         Some(slot.output.buffer(id, &mut self.arena, &mut self.dirty))
+    }
+}
+
+#[inline]
+const fn status_of(appended: Result<(), SendError>) -> SendStatus {
+    match appended {
+        Ok(()) => SendStatus::Queued,
+        Err(SendError::Closed | SendError::InFragments) => SendStatus::Closed,
+        Err(_) => SendStatus::Invalid,
     }
 }

@@ -24,47 +24,66 @@ impl<H: Handler> Connections<H> {
 
     #[inline]
     fn handle_event(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
-        let (len, is_message) = match &event {
-            Event::Close(frame) => {
-                let closed = Closed::new(frame.code, frame.reason, Cause::PeerClosed);
-                return self.close(id, &closed, Ending::Clean);
-            }
-            Event::Message(message) => (message.len(), true),
-            Event::Ping(payload) | Event::Pong(payload) => (payload.len(), false),
+        let Event::Message(message) = event else {
+            return self.handle_control(id, event, is_open);
         };
-        // After our close frame messages have no one to be read by (RFC 6455, section 7.1.2).
-        if !is_open {
+        if !self.count_received(id, message.len(), true, is_open) {
             return;
         }
-        if !self.table.count_received(id, len, is_message) {
-            return self.table.shut_down(id, Closing::TooFast);
-        }
         let metrics = &mut self.table.metrics;
-        match &event {
-            Event::Message(_) => {
-                metrics.messages_received += 1;
-                metrics.message_bytes_received += len as u64;
-            }
-            Event::Ping(_) => {
-                metrics.pings_received += 1;
-                self.table.handle_ping(id);
-            }
-            Event::Pong(_) | Event::Close(_) => {}
-        }
-        let answered = match &event {
-            Event::Pong(payload) => self.table.answered(payload),
-            _ => Answered::Other,
-        };
-        if matches!(event, Event::Pong(_)) && answered != Answered::Implausible {
-            self.table.metrics.pongs_received += 1;
-        }
+        metrics.messages_received += 1;
+        metrics.message_bytes_received += message.len() as u64;
         let (handler, mut conn) = self.conn(id);
-        match (event, answered) {
-            (Event::Message(message), _) => handler.on_message(&mut conn, message),
-            (Event::Ping(payload), _) => handler.on_ping(&mut conn, payload),
-            (Event::Pong(_), Answered::Heartbeat(time)) => handler.on_round_trip(&mut conn, time),
-            (Event::Pong(payload), Answered::Other) => handler.on_pong(&mut conn, payload),
-            (Event::Pong(_), Answered::Implausible) | (Event::Close(_), _) => {}
+        handler.on_message(&mut conn, message);
+    }
+
+    /// Whether something that came has anyone to be read by.
+    #[inline]
+    fn count_received(&mut self, id: SlotId, len: usize, is_message: bool, is_open: bool) -> bool {
+        // After our close frame it has not (RFC 6455, section 7.1.2).
+        if !is_open {
+            return false;
+        }
+        let is_within = self.table.count_received(id, len, is_message);
+        if !is_within {
+            self.table.shut_down(id, Closing::TooFast);
+        }
+        is_within
+    }
+
+    fn handle_control(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
+        match event {
+            Event::Message(_) => {}
+            Event::Close(frame) => {
+                let closed = Closed::new(frame.code, frame.reason, Cause::PeerClosed);
+                self.close(id, &closed, Ending::Clean);
+            }
+            Event::Ping(payload) => {
+                if self.count_received(id, payload.len(), false, is_open) {
+                    self.table.metrics.pings_received += 1;
+                    self.table.handle_ping(id);
+                    let (handler, mut conn) = self.conn(id);
+                    handler.on_ping(&mut conn, payload);
+                }
+            }
+            Event::Pong(payload) => {
+                if self.count_received(id, payload.len(), false, is_open) {
+                    self.handle_pong(id, payload);
+                }
+            }
+        }
+    }
+
+    fn handle_pong(&mut self, id: SlotId, payload: &[u8]) {
+        let answered = self.table.answered(payload);
+        if answered == Answered::Implausible {
+            return;
+        }
+        self.table.metrics.pongs_received += 1;
+        let (handler, mut conn) = self.conn(id);
+        match answered {
+            Answered::Heartbeat(time) => handler.on_round_trip(&mut conn, time),
+            _ => handler.on_pong(&mut conn, payload),
         }
     }
 
