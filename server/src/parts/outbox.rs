@@ -1,5 +1,6 @@
 //! Bytes that a transport has not taken yet.
 
+use super::heap;
 use std::collections::VecDeque;
 
 /// What waits for one slow peer: appended at the end, sent from the front, in segments.
@@ -66,6 +67,13 @@ impl Outbox {
                 None => self.last = Vec::new(),
             }
         }
+    }
+}
+
+impl Drop for Outbox {
+    /// A peer that took nothing leaves as much as there may be, of which nothing stays in memory.
+    fn drop(&mut self) {
+        self.segments.iter_mut().for_each(heap::discard);
     }
 }
 
