@@ -7,11 +7,15 @@ mod echo;
 mod fanout;
 mod idle;
 mod memory;
+mod progress;
+#[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
+mod report;
 mod sim;
 mod slow;
 mod target;
 
 use clap::{Parser, Subcommand};
+use std::{error::Error, process::ExitCode};
 
 /// A load tool for any WebSocket server.
 #[derive(Parser)]
@@ -39,14 +43,25 @@ enum Mode {
     Sim(sim::Options),
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    match Arguments::parse().mode {
+fn main() -> ExitCode {
+    match run(Arguments::parse().mode) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("quelea-perf: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells how the program is to end: a result that is not valid has a status of its own.
+fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
+    match mode {
         Mode::Echo(options) => println!("{}", echo::run(&options)?),
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
         Mode::Fanout(options) => fanout::run(&options)?,
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Slow(options) => slow::run(&options)?,
-        Mode::Sim(options) => println!("{}", sim::run(options)?),
+        Mode::Sim(options) => return sim::run(&options),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

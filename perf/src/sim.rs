@@ -1,12 +1,20 @@
 //! `quelea-perf sim`: what idle connections cost a server, more of them than a machine has descriptors
 //! for: its workers are real, the network and the clock are not.
 
-use crate::{cpu, fanout::parse_count, memory};
+use crate::{
+    clock::now,
+    cpu,
+    fanout::parse_count,
+    memory,
+    progress::Progress,
+    report::{Output, Report, Unit},
+};
 use clap::Args;
 use quelea::{Config, Conn, Handler, Message, sim::Simulation};
-use std::{error::Error, fmt, time::Duration};
+use serde::Serialize;
+use std::{error::Error, process::ExitCode, time::Duration};
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub(crate) struct Options {
     /// How many clients connect, each to answer pings and do nothing else.
     #[arg(long, default_value_t = 1_000_000, value_parser = parse_count)]
@@ -20,11 +28,13 @@ pub(crate) struct Options {
     /// How long they are watched once all are there, in seconds on the simulated clock.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    #[command(flatten)]
+    #[serde(skip)]
+    output: Output,
 }
 
 /// What was measured.
-pub(crate) struct Report {
-    options: Options,
+struct Measured {
     bytes: u64,
     connecting: Duration,
     watching: Duration,
@@ -52,7 +62,12 @@ impl Handler for Idle {
     }
 }
 
-pub(crate) fn run(options: Options) -> Result<Report, Box<dyn Error>> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let measured = measure(options)?;
+    options.output.finish(&measured.report(options))
+}
+
+fn measure(options: &Options) -> Result<Measured, Box<dyn Error>> {
     let config = Config {
         workers: Some(options.workers),
         connections_max: options.connections.max(1),
@@ -64,12 +79,15 @@ pub(crate) fn run(options: Options) -> Result<Report, Box<dyn Error>> {
     sim.run_for(BATCH_TIME);
     let (bytes, start) = (memory::anonymous_bytes("self")?, cpu::time("self")?);
     let mut left = options.connections;
+    let mut progress = Progress::new("connect", "connections", left as u64, now());
     while left > 0 {
         let batch = left.min(BATCH);
         sim.connect_crowd(batch);
         sim.run_for(BATCH_TIME);
         left -= batch;
+        progress.set(now(), (options.connections - left) as u64);
     }
+    drop(progress);
     if sim.crowd_open() != options.connections {
         return Err(format!("{} of {} are open", sim.crowd_open(), options.connections).into());
     }
@@ -77,36 +95,69 @@ pub(crate) fn run(options: Options) -> Result<Report, Box<dyn Error>> {
     // The first round of pings is part of getting there.
     sim.run_for(Duration::from_secs(options.ping_interval));
     let (settled, before) = (cpu::time("self")?, ROUND_TRIPS.get());
-    sim.run_for(Duration::from_secs(options.seconds));
+    let mut progress = Progress::new("watch", "simulated seconds", options.seconds, now());
+    for second in 1..=options.seconds {
+        sim.run_for(Duration::from_secs(1));
+        progress.set(now(), second);
+    }
+    drop(progress);
     let watching = cpu::time("self")? - settled;
     if sim.crowd_open() != options.connections {
         return Err(format!("only {} of them have stayed", sim.crowd_open()).into());
     }
-    Ok(Report {
+    Ok(Measured {
         bytes: memory::anonymous_bytes("self")?.saturating_sub(bytes),
         connecting: connected - start,
         watching,
         pings: ROUND_TRIPS.get() - before,
-        options,
     })
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { options: Options { connections, workers, ping_interval, seconds }, .. } = self;
-        writeln!(
-            f,
-            "{connections} connections on {workers} simulated workers, pinged each {ping_interval} s"
-        )?;
-        let each = self.bytes as f64 / *connections as f64;
-        writeln!(f, "memory    {each:.1} bytes a connection, the simulated network included")?;
-        let connecting = self.connecting.as_nanos() as f64 / *connections as f64 / 1000.0;
-        writeln!(f, "handshake {connecting:.2} us of CPU time, both ends")?;
-        let each_second = self.watching.as_secs_f64() / *seconds as f64;
-        let pings = self.pings as f64 / *seconds as f64;
-        write!(
-            f,
-            "idle      {each_second:.3} s of CPU time a second, both ends, for {pings:.0} pings answered"
-        )
+impl Measured {
+    fn report(&self, options: &Options) -> Report {
+        let (connections, seconds) = (options.connections as f64, options.seconds as f64);
+        let mut report = Report::new("sim", options);
+        let bytes = self.bytes as f64 / connections;
+        let handshake = self.connecting.as_nanos() as f64 / connections;
+        report
+            .figure("connections", "connections", connections, Unit::Count)
+            .figure("bytes_per_connection", "memory", bytes, Unit::BytesPerConnection)
+            .figure("cpu_ns_per_handshake", "handshake", handshake, Unit::NanosecondsPerHandshake)
+            .figure("cpu_share", "CPU", self.watching.as_secs_f64() / seconds, Unit::Share)
+            .figure(
+                "pings_per_second",
+                "pings answered",
+                self.pings as f64 / seconds,
+                Unit::PerSecond,
+            )
+            .note("Memory and CPU time are of both ends and of the simulated network.");
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn each_connection_is_pinged_and_its_cost_is_told() {
+        let words = "sim --connections 2000 --ping-interval 5 --seconds 10".split(' ');
+        let options = Arguments::parse_from(words).options;
+        let measured = measure(&options).unwrap();
+        assert!((2000..=4000).contains(&measured.pings), "{}", measured.pings);
+        let text = measured.report(&options).to_string();
+        let labels: Vec<_> = text.lines().take(5).map(|line| line[..15].trim_end()).collect();
+        assert_eq!(
+            labels,
+            ["connections", "memory", "handshake", "CPU", "pings answered"],
+            "{text}"
+        );
     }
 }

@@ -1,0 +1,157 @@
+//! A report with all there is in one, written in each form.
+
+use super::*;
+use serde_json::json;
+
+/// As it was measured at a fixed time by a fixed machine.
+pub(super) fn sample() -> Report {
+    let settings = json!({ "connections": 50, "target": "ws://127.0.0.1:1/" });
+    let mut report = Report::new("echo", settings);
+    report.environment = Environment {
+        date: "2026-11-21T10:00:00Z".to_owned(),
+        cpu: "Some CPU".to_owned(),
+        cores: 2,
+        memory_bytes: 8 << 30,
+        kernel: "6.1.0".to_owned(),
+        descriptors_max: Some(20_000),
+        version: "0.1.0".to_owned(),
+        commit: "0123456789ab".to_owned(),
+        seed: Some(7),
+        command: vec!["quelea-perf".to_owned(), "echo".to_owned()],
+    };
+    let mut table =
+        Table::new("by size", &[("size", Some(Unit::Bytes)), ("rate", Some(Unit::PerSecond))]);
+    table.row(vec![20_u64.into(), 900_000_u64.into()]);
+    table.row(vec![1024_u64.into(), Cell::None]);
+    let mut heat = Heat::default();
+    let latency = latency();
+    for (index, step) in latency.iter_recorded().enumerate() {
+        heat.record(index as u64 * 100, step.value_iterated_to());
+    }
+    let errors = [("connection reset", 2), ("timeout", 1)];
+    report
+        .figure("messages", "messages", 900_000.0, Unit::Count)
+        .figure("messages_per_second", "rate", 180_000.0, Unit::PerSecond)
+        .figure("server_user_share", "server's user", f64::NAN, Unit::Share)
+        .histogram("latency", "latency", &latency)
+        .series(Series::over_count(
+            "memory",
+            "memory",
+            Unit::Bytes,
+            "connections",
+            vec![(0.0, 0.0), (1000.0, 88_000.0)],
+        ))
+        .heat("latency", "latency over time", &heat)
+        .counts("errors", "errors", errors.map(|(name, count)| (name.to_owned(), count)).into())
+        .table(table)
+        .note("Closed loop.");
+    report
+}
+
+fn latency() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+    for step in 1..=1000 {
+        histogram.record(step * 10_000).unwrap();
+    }
+    histogram.record_n(70_000_000, 3).unwrap();
+    histogram
+}
+
+#[test]
+fn text_tells_all_of_it() {
+    let mut report = sample();
+    let text = "\
+messages        900000
+rate            180000 a second
+server's user   -
+latency         p50 5.02 ms, p90 9.04 ms, p99 9.94 ms, p99.9 70.1 ms, p99.99 70.1 ms, max 70.1 ms
+memory          88 bytes each of connections
+errors          connection reset 2, timeout 1
+by size
+size (bytes)  rate (a second)
+          20           900000
+        1024                -
+Closed loop.
+";
+    let environment = "
+quelea-perf 0.1.0, commit 0123456789ab, seed 7, 2026-11-21T10:00:00Z
+Some CPU, 2 cores, 8.00 GiB, Linux 6.1.0, 20000 descriptors";
+    assert_eq!(report.to_string(), format!("{text}{environment}"));
+    report.invalid("the generator was late");
+    let invalid = "INVALID: the generator was late\n";
+    assert_eq!(report.to_string(), format!("{text}{invalid}{environment}"));
+}
+
+#[test]
+fn json_has_the_documented_form() {
+    let mut report = sample();
+    report.invalid("the generator was late");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["tool"], "quelea-perf");
+    assert_eq!(json["mode"], "echo");
+    assert_eq!(json["valid"], false);
+    assert_eq!(json["invalid_because"], json!(["the generator was late"]));
+    assert_eq!(json["environment"]["commit"], "0123456789ab");
+    assert_eq!(json["settings"]["connections"], 50);
+    assert_eq!(json["figures"]["messages_per_second"]["value"], 180_000.0);
+    assert_eq!(json["figures"]["messages_per_second"]["unit"], "1/s");
+    assert_eq!(json["figures"]["server_user_share"]["value"], Value::Null);
+    assert_eq!(json["histograms"]["latency"]["count"], 1003);
+    assert_eq!(json["histograms"]["latency"]["unit"], "ns");
+    assert_eq!(json["series"]["memory"]["points"], json!([[0.0, 0.0], [1000.0, 88_000.0]]));
+    assert_eq!(json["counts"]["errors"]["counts"]["timeout"], 1);
+    assert_eq!(json["tables"][0]["rows"], json!([[20.0, 900_000.0], [1024.0, null]]));
+}
+
+#[test]
+fn json_is_read_back_as_what_it_was() {
+    let report = sample();
+    let json = serde_json::to_string(&report).unwrap();
+    let read: Report = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), json);
+    let names: Vec<_> = read.figures.keys().map(String::as_str).collect();
+    assert_eq!(names, ["messages", "messages_per_second", "server_user_share"]);
+    assert_eq!(read.figures["messages"], report.figures["messages"]);
+    assert!(read.figures["server_user_share"].value.is_nan());
+    assert_eq!(read.histograms["latency"].histogram, latency());
+    assert_eq!(read.heat, report.heat);
+    assert_eq!((read.valid, &read.environment), (true, &report.environment));
+}
+
+#[test]
+fn a_histogram_is_the_same_after_base64_and_what_is_none_is_an_error() {
+    let encoded = histogram::encode(&latency());
+    assert_eq!(histogram::decode(&encoded).unwrap(), latency());
+    for text in ["", "?", "AAAA", &encoded[..encoded.len() / 8 * 4]] {
+        assert!(histogram::decode(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn percentiles_are_in_the_form_that_is_plotted_and_say_the_same() {
+    let histogram = latency();
+    let text = histogram::percentiles(&histogram);
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("       Value     Percentile TotalCount 1/(1-Percentile)"));
+    assert_eq!(lines.next(), Some(""));
+    let (foot, rows): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("#["));
+    let [mean, max, buckets] = &*foot else { panic!("{text}") };
+    assert!(mean.starts_with("#[Mean    = ") && mean.contains(", StdDeviation   = "), "{mean}");
+    assert!(max.ends_with(", Total count    =         1003]"), "{max}");
+    assert_eq!(*buckets, "#[Buckets =           26, SubBuckets     =         2048]");
+    let mut before = 0.0;
+    for row in &rows {
+        let fields: Vec<f64> = row.split_whitespace().map(|field| field.parse().unwrap()).collect();
+        let (value, quantile, count) = (fields[0], fields[1], fields[2]);
+        let nanoseconds = (value * 1e6).round() as u64;
+        assert_eq!(count, histogram.count_between(0, nanoseconds) as f64, "{row}");
+        assert!(value >= before && quantile <= count / 1003.0 + 1e-9, "{row}");
+        match fields[3..] {
+            [inverse] => assert!((inverse - 1.0 / (1.0 - quantile)).abs() < 0.006, "{row}"),
+            [] => assert_eq!(quantile, 1.0, "{row}"),
+            _ => panic!("{row}"),
+        }
+        before = value;
+    }
+    assert!(rows.len() > 40 && before >= 70.0, "{text}");
+}
