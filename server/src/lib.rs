@@ -31,6 +31,10 @@ mod app;
 mod config;
 mod context;
 mod drain;
+#[cfg(feature = "driver")]
+pub mod driver;
+#[cfg(not(feature = "driver"))]
+#[allow(unreachable_pub, reason = "public with the feature `driver`")]
 mod driver;
 mod error;
 mod handle;

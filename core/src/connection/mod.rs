@@ -100,6 +100,12 @@ impl Connection {
         }
     }
 
+    /// Whether a frame, or a message in fragments, has come in part.
+    #[inline]
+    pub const fn is_receiving(&self) -> bool {
+        self.assembly.is_some()
+    }
+
     /// Whether the peer's close frame was received.
     pub const fn is_close_received(&self) -> bool {
         matches!(self.received, ReceiveState::Closed)

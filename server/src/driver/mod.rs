@@ -1,4 +1,8 @@
 //! The seam to the kernel, completion-style: a worker submits, waits, and takes completions.
+//!
+//! Public with the feature `driver`, and not stable even then: it changes with what drivers need. It is
+//! for tools that speak to as many peers as a server does, such as a load generator.
+#![deny(missing_docs)]
 
 #[cfg(test)]
 #[macro_use]
@@ -7,7 +11,11 @@ pub(crate) mod poll;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
 
-use crate::{address::PeerAddress, parts::slots::SlotId};
+pub use crate::parts::slots::SlotId;
+#[cfg(feature = "driver")]
+pub use poll::Poll;
+
+use crate::address::PeerAddress;
 use std::{
     io,
     net::TcpListener,
@@ -22,7 +30,7 @@ use std::{
 /// paused or closed. Sends are handed over by [`Driver::wait`], one a connection and wait at most,
 /// and complete silently unless something was left over. What names a connection that is gone is
 /// ignored, so a worker need not know what the kernel knows already.
-pub(crate) trait Driver {
+pub trait Driver {
     /// A connection that was accepted and is not open yet.
     type Socket;
 
@@ -94,36 +102,63 @@ pub(crate) trait Driver {
 }
 
 /// Ends a driver's wait from any thread; it then completes [`Completion::Woken`].
-pub(crate) trait Wake: Send + Sync {
+pub trait Wake: Send + Sync {
+    /// Ends the wait under way, or else the next one.
     fn wake(&self) -> io::Result<()>;
 }
 
 /// What happened.
 #[derive(Debug)]
-pub(crate) enum Completion<'d, S> {
+pub enum Completion<'d, S> {
     /// A new connection, to be opened or dropped.
-    Accepted { socket: S, peer: PeerAddress },
+    Accepted {
+        /// What [`Driver::open`] takes.
+        socket: S,
+        /// The other end.
+        peer: PeerAddress,
+    },
     /// Accepting failed for want of descriptors or memory; it goes on by itself after a while.
-    AcceptFailed { error: io::Error },
+    AcceptFailed {
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// Bytes came, at least one.
-    Received { id: SlotId, bytes: &'d mut [u8] },
+    Received {
+        /// On which connection.
+        id: SlotId,
+        /// Lent until the next call.
+        bytes: &'d mut [u8],
+    },
     /// Nothing more will come: the peer's FIN, or an error. Not repeated.
-    ReceiveEnded { id: SlotId, error: Option<io::Error> },
+    ReceiveEnded {
+        /// On which connection.
+        id: SlotId,
+        /// `None` for a FIN.
+        error: Option<io::Error>,
+    },
     /// There is room to send after a short send.
-    Writable { id: SlotId },
+    Writable {
+        /// On which connection.
+        id: SlotId,
+    },
     /// The end of a connection: its slot is free.
-    Closed { id: SlotId },
+    Closed {
+        /// Which one it was.
+        id: SlotId,
+    },
     /// Another thread called [`Wake::wake`], once or more often.
     Woken,
 }
 
 /// A listener of one driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerId(usize);
+pub struct ListenerId(usize);
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub enum Listener {
+    /// One of TCP.
     Tcp(TcpListener),
+    /// One of Unix sockets.
     Unix(UnixListener),
 }

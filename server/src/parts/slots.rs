@@ -14,23 +14,26 @@ pub(crate) const SLOTS_RESERVED: usize = 1 << 14;
 ///
 /// Generations come back after 2^32 - 1 uses of one slot: weeks, at the rate a slot can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SlotId {
+#[cfg_attr(not(feature = "driver"), allow(unreachable_pub))]
+pub struct SlotId {
     index: u32,
     generation: u32,
 }
 
+#[cfg_attr(not(feature = "driver"), allow(unreachable_pub))]
 impl SlotId {
-    pub(crate) const fn new(index: u32, generation: u32) -> Self {
+    /// A slot, below 2^24, and which use of it this is, never 0.
+    pub const fn new(index: u32, generation: u32) -> Self {
         Self { index, generation }
     }
 
-    /// Where it is in the table; below [`SLOTS_MAX`].
-    pub(crate) const fn index(self) -> usize {
+    /// Where it is in the table; below 2^24.
+    pub const fn index(self) -> usize {
         self.index as usize
     }
 
     /// Never 0.
-    pub(crate) const fn generation(self) -> u32 {
+    pub const fn generation(self) -> u32 {
         self.generation
     }
 }

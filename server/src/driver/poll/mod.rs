@@ -24,8 +24,8 @@ const RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 1024;
 const WAKER: Token = Token(usize::MAX);
 
-/// See the [module](self).
-pub(crate) struct Poll {
+/// A driver on readiness: mio, edge-triggered, all operations run inline.
+pub struct Poll {
     poll: mio::Poll,
     events: Events,
     waker: Arc<mio::Waker>,
@@ -100,7 +100,11 @@ enum Receive {
 }
 
 impl Poll {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// A driver without connections.
+    ///
+    /// # Errors
+    /// The system has no descriptor for it.
+    pub fn new() -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(mio::Waker::new(poll.registry(), WAKER)?);
         Ok(Self {
