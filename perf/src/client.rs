@@ -81,18 +81,9 @@ impl Client {
         registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
+    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-
-    /// Queues one more message.
-    pub(crate) fn send(
-        &mut self,
-        payload: Payload<'_>,
-        context: &mut Context,
-        now: Instant,
-    ) -> Result<(), Box<dyn Error>> {
-        self.send_fragment(payload, true, context, now)
     }
 
     /// Queues one more fragment of a message, which is in flight from its last one on.

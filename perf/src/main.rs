@@ -6,6 +6,8 @@ mod cpu;
 mod echo;
 mod fanout;
 mod idle;
+#[allow(dead_code, reason = "the modes move to it one after the other")]
+mod load;
 mod memory;
 mod progress;
 #[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
 /// Tells how the program is to end: a result that is not valid has a status of its own.
 fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
     match mode {
-        Mode::Echo(options) => println!("{}", echo::run(&options)?),
+        Mode::Echo(options) => return echo::run(&options),
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
         Mode::Fanout(options) => fanout::run(&options)?,
         Mode::Bare(options) => fanout::bare::run(&options)?,

@@ -35,10 +35,16 @@ impl Heat {
     /// start.
     #[inline]
     pub(crate) fn record(&mut self, milliseconds: u64, nanoseconds: u64) {
+        self.record_many(milliseconds, nanoseconds, 1);
+    }
+
+    /// Counts several messages that took the same time.
+    #[inline]
+    pub(crate) fn record_many(&mut self, milliseconds: u64, nanoseconds: u64, count: u64) {
         let row = row(nanoseconds);
         match self.columns.get_mut((milliseconds / self.column_milliseconds) as usize) {
-            Some(column) => column[row] += 1,
-            None => self.column(milliseconds)[row] += 1,
+            Some(column) => column[row] += count,
+            None => self.column(milliseconds)[row] += count,
         }
     }
 

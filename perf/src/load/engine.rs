@@ -1,0 +1,311 @@
+//! The reactor of the generator: one thread, one driver.
+
+use super::{
+    ClientId, Clients, End, Mode, Outcome, Time,
+    metronome::{INTERVAL_MIN, Metronome},
+    opening::Opening,
+    receive::receive,
+    sources::Sources,
+    time::Clock,
+};
+use crate::target::Target;
+use clap::ValueEnum;
+use quelea::driver::{Completion, Driver};
+use quelea_core::{Context, Limits};
+use serde::Serialize;
+use std::{collections::VecDeque, os::fd::OwnedFd, time::Duration};
+
+/// How the generator speaks to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DriverKind {
+    /// Readiness: epoll, and a system call for each receive and send.
+    Poll,
+}
+
+/// How an engine connects, and what it lets a server do.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    /// How many connections may be on their way to be open at once.
+    pub(crate) connecting_max: usize,
+    /// How long the server has for its part of a connect, an opening or a closing handshake.
+    pub(crate) patience: Duration,
+    /// The longest message that the server may send.
+    pub(crate) message_bytes_max: usize,
+    /// How often one of the clients, in turns, sends a ping to time its pong.
+    pub(crate) ping_every: Option<Duration>,
+    /// The number of the first source address; 0 is the one that the system picks.
+    pub(crate) first_source: u64,
+    pub(crate) seed: u64,
+}
+
+impl Settings {
+    pub(crate) fn new(target: Target, seed: u64) -> Self {
+        Self {
+            target,
+            connecting_max: 100,
+            patience: Duration::from_secs(10),
+            message_bytes_max: Limits::default().message_bytes_max,
+            ping_every: Some(Duration::from_millis(100)),
+            first_source: 0,
+            seed,
+        }
+    }
+}
+
+/// Completions of a tick; then what was written leaves, so that the server has work meanwhile.
+const COMPLETIONS_MAX: usize = 128;
+/// The longest wait, so that what ends a run is looked at.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Runs clients that do what a [`Mode`] says.
+pub(crate) struct Engine<D: Driver, S> {
+    driver: D,
+    clock: Clock,
+    settings: Settings,
+    sources: Sources,
+    clients: Clients<S>,
+    /// When each has been waited for long enough, the earliest first: all waits are as long.
+    deadlines: VecDeque<(Time, ClientId)>,
+    next_ping: Time,
+    ping_place: usize,
+    metronome: Option<Metronome>,
+}
+
+impl<D: Driver, S: Default> Engine<D, S> {
+    pub(crate) fn new(driver: D, settings: Settings) -> Self {
+        let mut random = fastrand::Rng::with_seed(settings.seed);
+        let mut seed = [0; 32];
+        random.fill(&mut seed);
+        let limits = Limits { message_bytes_max: settings.message_bytes_max, ..Limits::default() };
+        Self {
+            driver,
+            clock: Clock::start(),
+            sources: Sources::new(settings.first_source),
+            clients: Clients::new(Context::new(limits, seed), random),
+            deadlines: VecDeque::new(),
+            next_ping: Time::default(),
+            ping_place: 0,
+            metronome: None,
+            settings,
+        }
+    }
+
+    pub(crate) const fn clients(&mut self) -> &mut Clients<S> {
+        &mut self.clients
+    }
+
+    /// The time by now.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.read()
+    }
+
+    /// From now on, what is due at `start` and every `interval` after it is done on time, to some tens
+    /// of microseconds. Otherwise it may be late by a millisecond.
+    pub(crate) fn keep_time(&mut self, start: Time, interval: Duration) {
+        let interval = interval.max(INTERVAL_MIN);
+        self.metronome = self
+            .clock
+            .instant(start)
+            .map(|start| Metronome::start(self.driver.waker(), start, interval));
+    }
+
+    /// Nothing has to be on time any more.
+    pub(crate) fn stop_keeping_time(&mut self) {
+        self.metronome = None;
+    }
+
+    /// Runs until `end`, or until `is_over` says so, which is asked once a tick; whether it did.
+    pub(crate) fn run<M: Mode<State = S>>(
+        &mut self,
+        mode: &mut M,
+        end: Time,
+        mut is_over: impl FnMut(&M, &Clients<S>) -> bool,
+    ) -> Outcome<bool> {
+        loop {
+            if is_over(mode, &self.clients) {
+                return Ok(true);
+            }
+            let now = self.clock.read();
+            if now >= end {
+                return Ok(false);
+            }
+            self.tick(mode, now, end)?;
+        }
+    }
+
+    /// Connects so many, and returns when all are open.
+    ///
+    /// # Errors
+    /// What [`Mode::on_end`] says to one that could not be opened.
+    pub(crate) fn connect<M: Mode<State = S>>(&mut self, mode: &mut M, count: usize) -> Outcome {
+        self.clients.connect(count);
+        self.run(mode, Time::NEVER, |_, clients| clients.connecting() == 0)?;
+        Ok(())
+    }
+
+    fn tick<M: Mode<State = S>>(&mut self, mode: &mut M, now: Time, end: Time) -> Outcome {
+        self.clients.now = now;
+        self.begin_connects(mode)?;
+        self.expire(now);
+        let next = self.ping(now).min(end).min(mode.due(&mut self.clients)?);
+        let next = self.deadlines.front().map_or(next, |(deadline, _)| next.min(*deadline));
+        self.flush(mode, now, next)?;
+        self.complete(mode)
+    }
+
+    /// Sends what was written, and waits.
+    fn flush<M: Mode<State = S>>(&mut self, mode: &mut M, now: Time, next: Time) -> Outcome {
+        let Self { driver, clock, clients, .. } = self;
+        let is_urgent = !clients.doomed.is_empty() || clients.wanted > 0;
+        let until = if is_urgent { now } else { next.min(now + WAIT_MAX) };
+        for id in clients.output.owners() {
+            if let Some(client) = clients.slots.get_mut(id.index()) {
+                mode.on_sent(&mut client.state, now);
+            }
+        }
+        let before = driver.bytes_sent();
+        let Clients { slots, output, frames, .. } = &*clients;
+        let sends = output.sends(frames, |id| slots.get(id.index()).map(|client| &client.queue));
+        driver.wait(sends, clock.instant(until))?;
+        clients.stats.bytes_sent += driver.bytes_sent() - before;
+        while let Some((id, sent)) = driver.next_short() {
+            let Clients { slots, output, .. } = &mut *clients;
+            if let Some(client) = slots.get_mut(id.index()).filter(|client| client.id == id) {
+                output.keep_rest(&mut client.queue, sent);
+            }
+        }
+        let Clients { slots, output, .. } = &mut *clients;
+        output.clear(|id| {
+            if let Some(client) = slots.get_mut(id.index()) {
+                client.queue.release();
+            }
+        });
+        for id in clients.doomed.drain(..) {
+            driver.close(id);
+        }
+        Ok(())
+    }
+
+    fn complete<M: Mode<State = S>>(&mut self, mode: &mut M) -> Outcome {
+        let Self { driver, clock, settings, clients, deadlines, .. } = self;
+        for _ in 0..COMPLETIONS_MAX {
+            match driver.next() {
+                Some(Completion::Received { id, bytes }) => {
+                    clients.now = clock.read();
+                    receive(clients, mode, &settings.target, id, bytes)?;
+                }
+                Some(Completion::Writable { id }) => {
+                    let now = clock.read();
+                    let Clients { slots, output, stats, .. } = &mut *clients;
+                    if let Some(client) = slots.get_mut(id.index()).filter(|client| client.id == id)
+                    {
+                        if let Some(opening) = client.opening.as_deref_mut() {
+                            opening.connect_at(now, stats);
+                        }
+                        output.unblock(id, &mut client.queue);
+                    }
+                }
+                Some(Completion::ReceiveEnded { id, error }) => {
+                    clients.now = clock.read();
+                    if let Some(end) = clients.client(id).map(|client| client.end_by(error)) {
+                        clients.doom(id, end);
+                    }
+                }
+                Some(Completion::Closed { id }) => remove(clients, mode, id)?,
+                Some(
+                    Completion::Accepted { .. }
+                    | Completion::AcceptFailed { .. }
+                    | Completion::Woken,
+                ) => {}
+                None => break,
+            }
+            if clients.output.is_full() {
+                break;
+            }
+        }
+        for id in std::mem::take(&mut clients.closing) {
+            let now = clients.now;
+            if let Some(client) = clients.client(id).filter(|client| client.closing.is_none()) {
+                client.closing = Some(now);
+                deadlines.push_back((now + settings.patience, id));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_connects<M: Mode<State = S>>(&mut self, mode: &mut M) -> Outcome {
+        while self.clients.wanted > 0 && self.clients.opening < self.settings.connecting_max {
+            self.clients.wanted -= 1;
+            let mut nonce = [0; 16];
+            self.clients.random().fill(&mut nonce);
+            let now = self.clock.read();
+            let id = self.clients.insert(Opening::new(nonce, now), S::default());
+            self.deadlines.push_back((now + self.settings.patience, id));
+            if let Err(end) = self.begin_connect(id) {
+                self.clients.doom(id, end);
+                self.clients.doomed.pop();
+                remove(&mut self.clients, mode, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_connect(&mut self, id: ClientId) -> Result<(), End> {
+        let Self { driver, clock, settings, sources, clients, .. } = self;
+        let connecting = sources.connect(settings.target.address).map_err(End::Connect)?;
+        let Clients { slots, output, frames, stats, .. } = clients;
+        let Some(client) = slots.get_mut(id.index()) else { return Ok(()) };
+        let Some(opening) = client.opening.as_deref_mut() else { return Ok(()) };
+        if connecting.is_connected {
+            opening.connect_at(clock.read(), stats);
+        }
+        let socket = driver.adopt(OwnedFd::from(connecting.socket)).map_err(End::Connect)?;
+        driver.open(id, socket).map_err(End::Connect)?;
+        // A socket that is not connected yet takes nothing: when there is room, it is.
+        opening.write_request(&settings.target, output.buffer(id, &mut client.queue, frames))
+    }
+
+    /// Ends those that were waited for long enough.
+    fn expire(&mut self, now: Time) {
+        while let Some((_, id)) = self.deadlines.front().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_front();
+            let Some(client) = self.clients.client(id) else { continue };
+            let is_due = |since: Time| since + self.settings.patience <= now;
+            let end = match (&client.opening, client.closing) {
+                (Some(opening), _) if opening.connected.is_none() => End::ConnectTimeout,
+                (Some(_), _) => End::UpgradeTimeout,
+                (None, Some(since)) if is_due(since) => End::CloseTimeout,
+                _ => continue,
+            };
+            self.clients.doom(id, end);
+        }
+    }
+
+    /// Pings one if it is time; when the next one is due.
+    fn ping(&mut self, now: Time) -> Time {
+        let Some(every) = self.settings.ping_every else { return Time::NEVER };
+        if now >= self.next_ping {
+            self.next_ping = now + every;
+            if let Some(id) = self.clients.next_open(&mut self.ping_place) {
+                self.clients.ping(id, &now.nanos().to_be_bytes());
+            }
+        }
+        self.next_ping
+    }
+}
+
+/// Forgets a client that the driver has closed.
+fn remove<M: Mode>(clients: &mut Clients<M::State>, mode: &mut M, id: ClientId) -> Outcome {
+    let Some(client) = clients.client(id) else { return Ok(()) };
+    let end = client.end.take().map_or(End::Lost, |end| *end);
+    let client = clients.slots.remove(id.index());
+    if client.opening.is_some() {
+        clients.opening -= 1;
+    } else {
+        clients.open -= 1;
+    }
+    clients.stats.record_end(&end);
+    mode.on_end(clients, id, client.state, &end)
+}

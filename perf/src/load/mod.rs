@@ -1,0 +1,97 @@
+//! The generator: many clients on one thread, on core's client role and a driver of quelea's own.
+//!
+//! A tick is what a server's is: what is due is done, all that was written leaves in one send a client,
+//! then completions are handled. A [`Mode`] says what clients do; the engine connects them, times
+//! that, answers pings, counts how they end, and sends pings of its own.
+
+mod clients;
+mod end;
+mod engine;
+mod frames;
+mod metronome;
+mod opening;
+mod output;
+mod receive;
+mod recorder;
+mod schedule;
+mod sources;
+mod stats;
+mod time;
+
+pub(crate) use clients::{ClientId, Clients};
+pub(crate) use end::End;
+pub(crate) use engine::{DriverKind, Engine, Settings};
+pub(crate) use frames::FrameId;
+pub(crate) use recorder::Recorder;
+pub(crate) use schedule::Schedule;
+pub(crate) use stats::nanos_histogram;
+pub(crate) use time::Time;
+
+use quelea_core::Message;
+use std::error::Error;
+
+/// What ends a run: it is told to who started it.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// What clients do.
+///
+/// All is called from [`Engine::run`]. [`Clients::now`] is the time that the call is about. What is
+/// sent leaves together at the end of the tick.
+pub(crate) trait Mode {
+    /// What it keeps for each client.
+    type State: Default;
+
+    /// A client is open: its handshake is done.
+    fn on_open(&mut self, clients: &mut Clients<Self::State>, id: ClientId) -> Outcome;
+
+    /// A message came.
+    fn on_message(
+        &mut self,
+        clients: &mut Clients<Self::State>,
+        id: ClientId,
+        message: Message<'_>,
+    ) -> Outcome;
+
+    /// A client is gone, or never came to be open: [`End::was_open`]. Its end is counted already.
+    fn on_end(
+        &mut self,
+        clients: &mut Clients<Self::State>,
+        id: ClientId,
+        state: Self::State,
+        end: &End,
+    ) -> Outcome;
+
+    /// Does what is due by now, and tells when it next has something to do. Called once a tick,
+    /// as the last thing before what was written is sent.
+    fn due(&mut self, clients: &mut Clients<Self::State>) -> Outcome<Time> {
+        let _ = clients;
+        Ok(Time::NEVER)
+    }
+
+    /// What a client has written since its last `on_sent` is handed to the kernel now.
+    #[inline]
+    fn on_sent(&mut self, state: &mut Self::State, now: Time) {
+        let _ = (state, now);
+    }
+
+    /// The prepared message that has to come next to a client, and how often in a row at most, if that
+    /// is known: then it is compared in the form of its frame, which is much cheaper than to decode
+    /// it. It has to stay the same until it came.
+    #[inline]
+    fn expected(&self, state: &Self::State) -> Option<(FrameId, u32)> {
+        let _ = state;
+        None
+    }
+
+    /// The expected message came, so many times. What came instead goes to [`Mode::on_message`].
+    #[inline]
+    fn on_expected(
+        &mut self,
+        clients: &mut Clients<Self::State>,
+        id: ClientId,
+        count: u32,
+    ) -> Outcome {
+        let _ = (clients, id, count);
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The opening handshake of one client.
+
+use super::{end::End, stats::Stats, time::Time};
+use crate::target::Target;
+use quelea_core::{
+    handshake::ClientRequest,
+    http::{Fields, Response},
+};
+
+/// The longest answer to a handshake that is waited for.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// What a client needs until it is open.
+#[derive(Debug)]
+pub(super) struct Opening {
+    nonce: [u8; 16],
+    head: Vec<u8>,
+    pub(super) begun: Time,
+    pub(super) connected: Option<Time>,
+}
+
+impl Opening {
+    pub(super) const fn new(nonce: [u8; 16], begun: Time) -> Self {
+        Self { nonce, head: Vec::new(), begun, connected: None }
+    }
+
+    /// The connection stands.
+    pub(super) fn connect_at(&mut self, now: Time, stats: &mut Stats) {
+        if self.connected.is_none() {
+            self.connected = Some(now);
+            stats.connect.saturating_record(now.since(self.begun));
+        }
+    }
+
+    /// Appends the request.
+    pub(super) fn write_request(&self, target: &Target, out: &mut Vec<u8>) -> Result<(), End> {
+        let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
+        request.write(out).map_err(|error| End::UpgradeHead(error.to_string()))
+    }
+
+    /// Takes bytes of the answer; those behind it are returned once it is whole.
+    pub(super) fn receive(
+        &mut self,
+        target: &Target,
+        bytes: &[u8],
+    ) -> Result<Option<Vec<u8>>, End> {
+        self.head.extend_from_slice(bytes);
+        let mut fields = Fields::new();
+        let parsed = Response::parse(&self.head, &mut fields)
+            .map_err(|error| End::UpgradeHead(error.to_string()))?;
+        let Some((response, len)) = parsed else {
+            let is_too_long = self.head.len() > HEAD_BYTES_MAX;
+            let end = || End::UpgradeHead(format!("it is longer than {HEAD_BYTES_MAX} bytes"));
+            return if is_too_long { Err(end()) } else { Ok(None) };
+        };
+        let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
+        request.check_response(&response).map_err(End::Upgrade)?;
+        Ok(Some(self.head.split_off(len)))
+    }
+}

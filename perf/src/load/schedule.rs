@@ -1,0 +1,42 @@
+//! When messages are to be sent in an open loop: at a fixed rate, whatever became of those before.
+
+use super::Time;
+use std::time::Duration;
+
+/// Times at a fixed rate. Each is computed from the start: they do not drift.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    start: Time,
+    per_second: f64,
+}
+
+impl Schedule {
+    pub(crate) const fn new(start: Time, per_second: f64) -> Self {
+        Self { start, per_second }
+    }
+
+    /// When a message is to be sent; the first one is number 0.
+    #[inline]
+    pub(crate) fn at(&self, number: u64) -> Time {
+        self.start + Duration::from_nanos((number as f64 * 1e9 / self.per_second) as u64)
+    }
+
+    /// The time between two.
+    pub(crate) fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_does_not_divide_a_second_does_not_drift() {
+        let schedule = Schedule::new(Time::from_nanos(5), 30_000.0);
+        assert_eq!(schedule.at(0), Time::from_nanos(5));
+        assert_eq!(schedule.at(1), Time::from_nanos(33_338));
+        assert_eq!(schedule.at(30_000 * 86_400), Time::from_nanos(5) + Duration::from_secs(86_400));
+        assert_eq!(schedule.interval(), Duration::from_nanos(33_333));
+    }
+}
