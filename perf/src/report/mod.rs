@@ -3,7 +3,9 @@
 mod environment;
 pub(crate) mod heat;
 pub(crate) mod histogram;
+mod html;
 mod output;
+mod plot;
 mod series;
 pub(crate) mod table;
 mod text;
@@ -21,7 +23,7 @@ use hdrhistogram::Histogram;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// The result of a run. What is added is told in the order in which it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +67,17 @@ pub(crate) struct HeatMap {
 pub(crate) struct Counts {
     pub(crate) label: String,
     pub(crate) counts: BTreeMap<String, u64>,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.counts.is_empty() {
+            return f.write_str("none");
+        }
+        let texts: Vec<_> =
+            self.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        f.write_str(&texts.join(", "))
+    }
 }
 
 fn number_or_null<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<f64, D::Error> {

@@ -1,6 +1,6 @@
 //! Where a result goes.
 
-use super::{Report, histogram, text::Foot};
+use super::{Report, histogram, html, text::Foot};
 use clap::Args;
 use std::{
     error::Error,
@@ -23,6 +23,9 @@ pub(crate) struct Output {
     /// with those of other tools.
     #[arg(long, value_name = "FILE", value_parser = parse_file)]
     hgrm: Option<PathBuf>,
+    /// Writes the result to FILE as a page with plots, which needs nothing from elsewhere.
+    #[arg(long, value_name = "FILE", value_parser = parse_file)]
+    html: Option<PathBuf>,
 }
 
 /// The status of a run whose figures do not tell what they seem to.
@@ -84,6 +87,9 @@ impl Output {
         }
         if let Some(path) = &self.hgrm {
             self.write_percentiles(path, report)?;
+        }
+        if let Some(path) = &self.html {
+            write_file(path, &html::page(report)?)?;
         }
         Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::from(INVALID) })
     }

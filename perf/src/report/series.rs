@@ -35,8 +35,7 @@ impl Series {
         Self { name: name.into(), label: label.into(), unit, over, sloped: false, points }
     }
 
-    /// Points over a count, such as of connections, to which they are proportional: the slope is
-    /// told.
+    /// Points over a count of what is `counted`, such as "connections": the slope is told.
     pub(crate) fn over_count(
         name: impl Into<String>,
         label: impl Into<String>,
@@ -67,9 +66,10 @@ impl Series {
     /// The slope in words, if it is to be told and there is one.
     pub(crate) fn slope_text(&self) -> Option<String> {
         let (_, slope) = self.line().filter(|_| self.sloped)?;
-        let suffix = self.unit.suffix();
+        let (digits, suffix) = (self.unit.digits(slope), self.unit.suffix());
         let space = if suffix.is_empty() { "" } else { " " };
-        Some(format!("{}{space}{suffix} each of {}", self.unit.digits(slope), self.over.label))
+        let one = self.over.label.strip_suffix('s').unwrap_or(&self.over.label);
+        Some(format!("{digits}{space}{suffix} a {one}"))
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     fn the_slope_is_that_of_the_nearest_line() {
         let series = memory(&[(0.0, 100.0), (10.0, 1100.0), (20.0, 2100.0)]);
         assert_eq!(series.line(), Some((100.0, 100.0)));
-        assert_eq!(series.slope_text().as_deref(), Some("100 bytes each of connections"));
+        assert_eq!(series.slope_text().as_deref(), Some("100 bytes a connection"));
         assert_eq!(memory(&[(0.0, 1.0), (1.0, 1.0), (2.0, 4.0)]).line(), Some((0.5, 1.5)));
     }
 

@@ -65,8 +65,9 @@ messages        900000
 rate            180000 a second
 server's user   -
 latency         p50 5.02 ms, p90 9.04 ms, p99 9.94 ms, p99.9 70.1 ms, p99.99 70.1 ms, max 70.1 ms
-memory          88 bytes each of connections
+memory          88 bytes a connection
 errors          connection reset 2, timeout 1
+
 by size
 size (bytes)  rate (a second)
           20           900000
@@ -154,4 +155,111 @@ fn percentiles_are_in_the_form_that_is_plotted_and_say_the_same() {
         before = value;
     }
     assert!(rows.len() > 40 && before >= 70.0, "{text}");
+}
+
+#[test]
+fn a_page_tells_all_of_it_and_loads_nothing() {
+    let mut report = sample();
+    let servers = [("server", None), ("rate", Some(Unit::PerSecond))];
+    let mut compared = Table::new("servers", &servers).bars("server", "rate");
+    compared.row(vec!["quelea".into(), 1_500_000_u64.into()]);
+    compared.row(vec!["other".into(), 900_000_u64.into()]);
+    compared.row(vec!["broken".into(), Cell::None]);
+    let steps = [("rate", Some(Unit::PerSecond)), ("p99", Some(Unit::Nanoseconds))];
+    let mut knee = Table::new("p99 by rate", &steps).curve("rate", "p99");
+    for (rate, p99) in [(1e5, 1e5), (2e5, 1.2e5), (3e5, 9e6)] {
+        knee.row(vec![rate.into(), p99.into()]);
+    }
+    report.table(compared).table(knee);
+    let points = (0..10).map(|second| (f64::from(second), 180_000.0 + f64::from(second % 3)));
+    let rate = Series::over_time("rate", "throughput", Unit::PerSecond, points.collect());
+    report.series(rate);
+    let page = html::page(&report).unwrap();
+    let told = [
+        "quelea-perf echo",
+        "2026-11-21T10:00:00Z",
+        "Some CPU, 2 cores",
+        "seed 7",
+        "180,000 a second",
+        "70.1 ms",
+        "88 bytes a connection",
+        "connection reset",
+        "Closed loop.",
+        "ws://127.0.0.1:1/",
+        "by size",
+        "1,500,000",
+        "p99 by rate",
+        "over time, a second",
+        "99.9 %",
+    ];
+    for text in told {
+        assert!(page.contains(text), "{text}");
+    }
+    assert_eq!(page.matches("<svg").count(), 6);
+    assert!(!page.contains("not valid"));
+    let page = page.replace("http://www.w3.org/2000/svg", "");
+    for foreign in ["http:", "https:", "src=", "<link", "<script", "url(", "@import", "NaN"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+}
+
+#[test]
+fn a_page_of_an_invalid_run_has_a_banner_with_its_reasons() {
+    let mut report = sample();
+    report.invalid("the generator was late").invalid("and busy");
+    let page = html::page(&report).unwrap();
+    let banner = "<section class=\"invalid\" role=\"alert\"><strong>This result is not valid.</strong>\
+                  <ul><li>the generator was late</li><li>and busy</li></ul>";
+    assert!(page.contains(banner), "{page}");
+    assert!(page.contains("background: var(--bad)"));
+}
+
+#[test]
+fn what_others_named_is_escaped_wherever_it_is_shown() {
+    const HOSTILE: &str = "</svg><script>alert('1')</script>\"&";
+    let mut report = sample();
+    let heat = report.heat["latency"].heat.clone();
+    report.settings = json!({ HOSTILE: HOSTILE });
+    report.mode = HOSTILE.to_owned();
+    report.environment.command = vec![HOSTILE.to_owned()];
+    report.environment.cpu = HOSTILE.to_owned();
+    report
+        .figure("a", HOSTILE, 1.0, Unit::Count)
+        .histogram("b", HOSTILE, &latency())
+        .series(Series::over_time("c", HOSTILE, Unit::Count, vec![(0.0, 1.0)]))
+        .heat("d", HOSTILE, &heat)
+        .counts("e", HOSTILE, [(HOSTILE.to_owned(), 1)].into())
+        .note(HOSTILE)
+        .invalid(HOSTILE);
+    let columns = [(HOSTILE, None), ("rate", Some(Unit::Count))];
+    let mut table = Table::new(HOSTILE, &columns).bars(HOSTILE, "rate");
+    table.row(vec![HOSTILE.into(), 1_u64.into()]);
+    report.table(table);
+    let page = html::page(&report).unwrap();
+    assert!(page.matches("&lt;/svg&gt;&lt;script&gt;").count() >= 15, "{page}");
+    for raw in ["<script", "alert('1')</", "</svg><s"] {
+        assert!(!page.contains(raw), "{raw}");
+    }
+}
+
+#[test]
+fn a_page_of_nothing_measured_is_a_page() {
+    let mut report = Report::new("echo", ());
+    let empty = Histogram::new(3).unwrap();
+    report
+        .histogram("latency", "latency", &empty)
+        .heat("latency", "latency over time", &Heat::default())
+        .counts("errors", "errors", BTreeMap::new())
+        .series(Series::over_time("rate", "rate", Unit::PerSecond, Vec::new()))
+        .table(
+            Table::new("servers", &[("server", None), ("rate", Some(Unit::Count))])
+                .bars("server", "rate"),
+        );
+    let page = html::page(&report).unwrap();
+    assert!(page.contains("</html>") && !page.contains("<svg"));
+    let text = report.to_string();
+    assert!(
+        text.starts_with("latency         nothing was measured\nerrors          none\n"),
+        "{text}"
+    );
 }

@@ -3,37 +3,22 @@
 use super::Report;
 use std::fmt;
 
-/// Where values begin, if their labels are short enough.
+/// Values begin below each other, here or behind the longest label.
 const LABEL_WIDTH: usize = 15;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for figure in self.figures.values() {
-            line(f, &figure.label, figure.unit.text(figure.value))?;
-        }
-        for latency in self.histograms.values() {
-            line(f, &latency.label, latency)?;
-        }
-        for series in self.series.values() {
-            if let Some(slope) = series.slope_text() {
-                line(f, &series.label, slope)?;
-            }
-        }
-        for counts in self.counts.values() {
-            let text: Vec<_> =
-                counts.counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
-            let text = if text.is_empty() { "none".to_owned() } else { text.join(", ") };
-            line(f, &counts.label, text)?;
+        let lines = self.lines();
+        let width =
+            lines.iter().map(|(label, _)| label.chars().count()).fold(LABEL_WIDTH, usize::max);
+        for (label, text) in lines {
+            writeln!(f, "{label:<width$} {text}")?;
         }
         for table in &self.tables {
-            writeln!(f, "{table}")?;
+            writeln!(f, "\n{table}")?;
         }
         self.foot(f)
     }
-}
-
-fn line(f: &mut fmt::Formatter<'_>, label: &str, text: impl fmt::Display) -> fmt::Result {
-    writeln!(f, "{label:<LABEL_WIDTH$} {text}")
 }
 
 /// The end alone, for a mode that wrote its lines when they were there.
@@ -46,6 +31,18 @@ impl fmt::Display for Foot<'_> {
 }
 
 impl Report {
+    /// All that is a label and a value.
+    fn lines(&self) -> Vec<(&str, String)> {
+        let figures =
+            self.figures.values().map(|figure| (&*figure.label, figure.unit.text(figure.value)));
+        let histograms =
+            self.histograms.values().map(|latency| (&*latency.label, latency.to_string()));
+        let slopes =
+            self.series.values().filter_map(|series| Some((&*series.label, series.slope_text()?)));
+        let counts = self.counts.values().map(|counts| (&*counts.label, counts.to_string()));
+        figures.chain(histograms).chain(slopes).chain(counts).collect()
+    }
+
     /// What holds for all of it.
     fn foot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for note in &self.notes {

@@ -60,6 +60,7 @@ impl Unit {
         match self {
             _ if !value.is_finite() => "-".to_owned(),
             Self::Ratio | Self::Seconds => format!("{value:.3}"),
+            Self::Share if value.abs() < 0.01 => format!("{:.3}", value * 100.0),
             Self::Share => format!("{:.1}", value * 100.0),
             _ if value.fract() == 0.0 || value.abs() >= 1000.0 => format!("{value:.0}"),
             _ => format!("{value:.1}"),
@@ -76,6 +77,44 @@ impl Unit {
             _ => Scaled { digits: self.digits(value), unit: self.suffix() }.to_string(),
         }
     }
+
+    /// What is written beside an axis: nothing if each of its marks has a unit.
+    pub(crate) fn axis_suffix(self) -> &'static str {
+        match self {
+            Self::Nanoseconds
+            | Self::Bytes
+            | Self::BytesPerSecond
+            | Self::Share
+            | Self::Seconds => "",
+            other => other.suffix(),
+        }
+    }
+
+    /// The number at the mark of an axis.
+    pub(crate) fn axis(self, value: f64) -> String {
+        if value == 0.0 {
+            return "0".to_owned();
+        }
+        short(match self {
+            Self::Nanoseconds => time(value),
+            Self::Bytes | Self::BytesPerSecond => bytes(value),
+            Self::Share => Scaled { digits: self.digits(value), unit: "%" },
+            Self::Seconds if value >= 60.0 => Scaled { digits: format!("{value:.0}"), unit: "s" },
+            Self::Seconds => Scaled { digits: self.digits(value), unit: "s" },
+            _ => scaled(value, &[(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]),
+        })
+    }
+}
+
+/// Without digits that are none: marks are round.
+fn short(scaled: Scaled) -> String {
+    let Scaled { digits, unit } = scaled;
+    let digits = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &digits
+    };
+    if unit.is_empty() { digits.to_owned() } else { format!("{digits} {unit}") }
 }
 
 struct Scaled {
@@ -105,7 +144,7 @@ fn scaled(value: f64, units: &[(f64, &'static str)]) -> Scaled {
     let fits = units.iter().find(|(size, _)| value.abs() >= *size).or(units.last());
     let &(size, unit) = fits.unwrap_or(&(1.0, ""));
     let digits = match value / size {
-        value if size == 1.0 => format!("{value:.0}"),
+        value if size == 1.0 && value.abs() >= 1.0 => format!("{value:.0}"),
         value if value.abs() < 10.0 => format!("{value:.2}"),
         value if value.abs() < 1000.0 => format!("{value:.1}"),
         value => format!("{value:.0}"),
@@ -134,6 +173,7 @@ mod tests {
             (Unit::BytesPerSecond, 1536.0, "1.50 KiB a second"),
             (Unit::Ratio, 1.1, "1.100"),
             (Unit::Share, 0.456, "45.6 %"),
+            (Unit::Share, 0.000_23, "0.023 %"),
             (Unit::Seconds, 0.25, "0.250 s"),
             (Unit::Ratio, f64::NAN, "-"),
             (Unit::Nanoseconds, f64::INFINITY, "-"),
