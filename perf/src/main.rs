@@ -60,7 +60,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
     match mode {
         Mode::Echo(options) => return echo::run(&options),
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
-        Mode::Fanout(options) => fanout::run(&options)?,
+        Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Slow(options) => slow::run(&options)?,
         Mode::Sim(options) => return sim::run(&options),

@@ -1,5 +1,6 @@
 //! How far a run is, for whoever watches it.
 
+use crate::report::Unit;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(length), target).with_prefix(phase);
         let style = ProgressStyle::with_template("{prefix} {wide_bar} {percent:>3} % {msg}");
         bar.set_style(style.expect("a template that never changes"));
-        Self { bar, total, counted, start: now, drawn: (now, 0), next: now + INTERVAL }
+        Self { bar, total, counted, start: now, drawn: (now, 0), next: now }
     }
 
     /// Tells how much of what is counted is done; cheap enough for each turn of a loop.
@@ -76,13 +77,18 @@ impl Progress {
     #[cold]
     fn draw(&mut self, now: Instant, done: u64) {
         let (then, before) = self.drawn;
-        let seconds = (now - then).as_secs_f64();
-        let rate = done.saturating_sub(before) as f64 / seconds;
+        let rate = done.saturating_sub(before) as f64 / (now - then).as_secs_f64();
         self.bar.set_position(match self.total {
             Total::Time(_) => milliseconds(now - self.start),
             Total::Count(_) => done,
         });
-        self.bar.set_message(format!("{done} {}, {rate:.0} a second", self.counted));
+        // Just now it began.
+        let rate = if rate.is_finite() {
+            format!(", {}", Unit::PerSecond.text(rate))
+        } else {
+            String::new()
+        };
+        self.bar.set_message(format!("{done} {}{rate}", self.counted));
         self.drawn = (now, done);
         self.next = now + INTERVAL;
     }
@@ -96,4 +102,38 @@ impl Drop for Progress {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn progress(total: impl Into<Total>, now: Instant) -> Progress {
+        Progress::on(ProgressDrawTarget::hidden(), "run".to_owned(), "messages", total.into(), now)
+    }
+
+    #[test]
+    fn the_rate_is_that_since_the_last_change_of_the_line() {
+        let start = clock::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut progress = progress(Duration::from_secs(10), start);
+        progress.set(at(0), 0);
+        assert_eq!(progress.bar.message(), "0 messages");
+        progress.set(at(1000), 5000);
+        assert_eq!(progress.bar.message(), "5000 messages, 5000 a second");
+        progress.set(at(1500), 6000);
+        assert_eq!(progress.bar.message(), "6000 messages, 2000 a second");
+        assert_eq!((progress.bar.position(), progress.bar.length()), (1500, Some(10_000)));
+    }
+
+    #[test]
+    fn the_line_changes_a_few_times_a_second_only() {
+        let start = clock::now();
+        let mut progress = progress(1000, start);
+        for millisecond in 0..300 {
+            progress.set(start + Duration::from_millis(millisecond), millisecond);
+        }
+        assert_eq!(progress.bar.position(), 200);
+    }
 }

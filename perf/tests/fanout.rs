@@ -12,12 +12,14 @@ fn fanout(arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
-/// The fields of each line of the result, without those of its head.
+/// The fields of each line of the table, without those of its head.
 fn rows(output: &Output) -> Vec<Vec<String>> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
-    text.lines().skip(2).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    let lines =
+        text.lines().skip(2).take_while(|line| line.trim_start().starts_with(char::is_numeric));
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
 #[test]

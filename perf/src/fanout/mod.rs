@@ -7,15 +7,20 @@ pub(crate) mod process;
 pub(crate) mod report;
 mod subscribers;
 
-use crate::clock::now;
+use crate::{
+    clock::now,
+    progress::Progress,
+    report::{Output, Report},
+};
 use clap::Args;
 use message::Burst;
 use process::{Server, ServerCommand};
-use report::{Cost, Head, Row};
-use std::{error::Error, time::Duration};
+use report::{Cost, Row};
+use serde::Serialize;
+use std::{error::Error, process::ExitCode, time::Duration};
 use subscribers::{Load, Subscribers};
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub(crate) struct Options {
     /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
     /// to all, its sender included, and nothing else. The CPU time of the process that is started
@@ -54,6 +59,9 @@ pub(crate) struct Options {
     /// How many of its messages each has in flight.
     #[arg(long, default_value_t = 1, requires = "all_to_all", value_parser = parse_count)]
     depth: usize,
+    #[command(flatten)]
+    #[serde(skip)]
+    output: Output,
 }
 
 pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
@@ -81,8 +89,8 @@ const BOTH_MAX: usize = 9000;
 /// A round is measured after a tenth of it that is not.
 const WARM_UP: f64 = 0.1;
 
-/// Measures, and prints each line of the result as soon as it is there.
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+/// Measures, and writes each line of the result as soon as it is there.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let floor = match &options.floor {
         _ if options.no_floor => None,
         None => Some(ServerCommand::bare()?),
@@ -94,13 +102,24 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     } else {
         (Load::OneToAll, &*options.subscribers, &*options.burst)
     };
-    println!("{}", Head(load));
+    let mut table = report::table(load).written();
+    let widths = table.widths();
+    options.output.line(table.head())?;
+    let mut rows = Vec::new();
     for &count in connections {
         for &burst in bursts {
-            println!("{}", measure(options, floor.as_ref(), load, count, burst)?);
+            let row = measure(options, floor.as_ref(), load, count, burst)?;
+            options.output.line(table.line(&row.cells(), &widths))?;
+            table.row(row.cells());
+            rows.push(row);
         }
     }
-    Ok(())
+    let mut report = Report::new("fanout", options);
+    report.table(table);
+    if let [row] = &*rows {
+        row.figures(&mut report);
+    }
+    options.output.finish(&report)
 }
 
 fn measure(
@@ -115,7 +134,10 @@ fn measure(
     let mut floor = floor.map(Side::start).transpose()?;
     let mut server = Side::start(&options.server)?;
     let keep = count <= BOTH_MAX || floor.is_none();
-    for _ in 0..options.rounds {
+    let phase = format!("{count} subscribers");
+    let mut progress = Progress::new(phase, "rounds", options.rounds as u64, now());
+    for round_number in 0..options.rounds {
+        progress.set(now(), round_number as u64);
         for side in floor.iter_mut().chain([&mut server]) {
             side.measure(load, count, &message, round)?;
             if !keep {

@@ -1,6 +1,7 @@
 //! A server that is started to be measured.
 
 use crate::{client, clock::now, cpu, target::Target};
+use serde::{Serialize, Serializer};
 use std::{
     env,
     error::Error,
@@ -35,6 +36,12 @@ impl ServerCommand {
 
     fn words_for(&self, address: &str) -> Vec<String> {
         self.words.iter().map(|word| word.replace("{address}", address)).collect()
+    }
+}
+
+impl Serialize for ServerCommand {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.words.join(" "))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What was measured, as a table.
 
 use super::subscribers::Load;
-use std::{fmt, time::Duration};
+use crate::report::{Cell, Report, Table, Unit};
+use std::time::Duration;
 
 /// What one round took of a server.
 #[derive(Clone, Copy, Debug)]
@@ -50,49 +51,70 @@ pub(crate) fn median(sorted: &[f64]) -> f64 {
     f64::midpoint(sorted[last / 2], sorted[last.div_ceil(2)])
 }
 
-/// The head of the table that rows are lines of.
-pub(super) struct Head(pub(super) Load);
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, in_flight) = match self.0 {
-            Load::OneToAll => ("nanoseconds of CPU a delivery", "burst"),
-            Load::AllToAll { .. } => ("thousands of deliveries a CPU-second", "depth"),
-        };
-        writeln!(f, "{unit}, the median round; ratio: the server's CPU time to the floor's")?;
-        write!(
-            f,
-            "{:>11} {:>5} {:>10} {:>10} {:>10} {:>6} {:>13}",
-            "subscribers", in_flight, "deliveries", "floor", "server", "ratio", "lowest-highest",
-        )
-    }
+/// The table that rows are lines of.
+pub(super) fn table(load: Load) -> Table {
+    let (title, unit, in_flight) = match load {
+        Load::OneToAll => ("CPU time of a delivery", Unit::NanosecondsPerDelivery, "burst"),
+        Load::AllToAll { .. } => ("deliveries a CPU-second", Unit::PerCpuSecond, "depth"),
+    };
+    let title = format!("{title}, the median round; ratio: the server's CPU time to the floor's");
+    Table::new(
+        title,
+        &[
+            ("subscribers", Some(Unit::Count)),
+            (in_flight, Some(Unit::Count)),
+            ("deliveries", Some(Unit::Count)),
+            ("floor", Some(unit)),
+            ("server", Some(unit)),
+            ("ratio", Some(Unit::Ratio)),
+            ("lowest", Some(Unit::Ratio)),
+            ("highest", Some(Unit::Ratio)),
+        ],
+    )
 }
 
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let middle = |costs: &[Cost]| {
-            let each = median(&sorted(costs.iter().copied().map(Cost::nanoseconds_each)));
-            match self.load {
-                Load::OneToAll => each,
-                Load::AllToAll { .. } => 1e6 / each,
-            }
+fn median_nanoseconds(costs: &[Cost]) -> f64 {
+    median(&sorted(costs.iter().copied().map(Cost::nanoseconds_each)))
+}
+
+impl Row {
+    pub(super) fn cells(&self) -> Vec<Cell> {
+        let middle = |costs: &[Cost]| match self.load {
+            Load::OneToAll => median_nanoseconds(costs),
+            Load::AllToAll { .. } => 1e9 / median_nanoseconds(costs),
         };
         let in_flight = match self.load {
             Load::OneToAll => self.burst as u64,
             Load::AllToAll { depth } => depth,
         };
         let deliveries: u64 = self.server.iter().map(|cost| cost.deliveries).sum();
-        write!(f, "{:>11} {in_flight:>5} {deliveries:>10} ", self.subscribers)?;
         let ratios = self.ratios();
-        match (ratios.first(), ratios.last()) {
-            (Some(lowest), Some(highest)) => write!(
-                f,
-                "{:>10.1} {:>10.1} {:>6.3} {lowest:>7.3}-{highest:.3}",
-                middle(&self.floor),
-                middle(&self.server),
-                median(&ratios),
-            ),
-            _ => write!(f, "{:>10} {:>10.1}", "-", middle(&self.server)),
+        vec![
+            self.subscribers.into(),
+            in_flight.into(),
+            deliveries.into(),
+            middle(&self.floor).into(),
+            middle(&self.server).into(),
+            median(&ratios).into(),
+            ratios.first().copied().into(),
+            ratios.last().copied().into(),
+        ]
+    }
+
+    /// What a run of one line comes to.
+    pub(super) fn figures(&self, report: &mut Report) {
+        let each = median_nanoseconds(&self.server);
+        report
+            .figure("server_cpu_ns_per_delivery", "server CPU", each, Unit::NanosecondsPerDelivery)
+            .figure(
+                "deliveries_per_server_cpu_second",
+                "deliveries",
+                1e9 / each,
+                Unit::PerCpuSecond,
+            );
+        if !self.floor.is_empty() {
+            let ratio = median(&self.ratios());
+            report.figure("cpu_ratio_to_floor", "CPU to floor's", ratio, Unit::Ratio);
         }
     }
 }
@@ -118,12 +140,11 @@ mod tests {
         let floor = vec![cost(100), cost(200), cost(400)];
         let server = vec![cost(150), cost(220), cost(400)];
         let row = Row { load: Load::OneToAll, subscribers: 30, burst: 1, server, floor };
-        let expected = "         30     1         30      200.0      220.0  1.100   1.000-1.500";
-        assert_eq!(row.to_string(), expected);
+        let expected = [30.0, 1.0, 30.0, 200.0, 220.0, 1.1, 1.0, 1.5].map(Cell::Number);
+        assert_eq!(row.cells(), expected);
         let load = Load::AllToAll { depth: 4 };
-        let text = Row { load, ..row }.to_string();
-        let fields: Vec<_> = text.split_whitespace().collect();
-        assert_eq!(&fields[..4], ["30", "4", "30", "5000.0"]);
+        let expected = [30.0, 4.0, 30.0, 5e6, 1e9 / 220.0].map(Cell::Number);
+        assert_eq!(Row { load, ..row }.cells()[..5], expected);
     }
 
     #[test]
@@ -135,7 +156,28 @@ mod tests {
             server: vec![cost(150)],
             floor: Vec::new(),
         };
-        let text = row.to_string();
-        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["30", "1", "10", "-", "150.0"]);
+        let expected = [Cell::None, Cell::Number(150.0), Cell::None, Cell::None, Cell::None];
+        assert_eq!(row.cells()[3..], expected);
+        let mut report = Report::new("fanout", ());
+        row.figures(&mut report);
+        let names: Vec<_> = report.figures.keys().map(String::as_str).collect();
+        assert_eq!(names, ["server_cpu_ns_per_delivery", "deliveries_per_server_cpu_second"]);
+        assert_eq!(report.figures["deliveries_per_server_cpu_second"].value, 1e9 / 150.0);
+    }
+
+    #[test]
+    fn a_line_has_a_field_below_each_of_the_head() {
+        let costs = || vec![cost(150)];
+        let load = Load::OneToAll;
+        let row = Row { load, subscribers: 30, burst: 1, server: costs(), floor: costs() };
+        let table = table(load);
+        assert_eq!(
+            format!("{}\n{}", table.head(), table.line(&row.cells(), &table.widths())),
+            "CPU time of a delivery, the median round; ratio: the server's CPU time to the floor's\n\
+             subscribers  burst  deliveries  floor (ns a delivery)  server (ns a delivery)  ratio  \
+             lowest  highest\n         \
+             30      1          10                    150                     150  1.000   \
+             1.000    1.000"
+        );
     }
 }

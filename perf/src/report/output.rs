@@ -1,6 +1,6 @@
 //! Where a result goes.
 
-use super::{Report, histogram, html, text::Foot};
+use super::{Report, histogram, html};
 use clap::Args;
 use std::{
     error::Error,
@@ -54,12 +54,6 @@ impl Output {
     /// Writes the whole result, and tells how the program is to end.
     pub(crate) fn finish(&self, report: &Report) -> Result<ExitCode, Box<dyn Error>> {
         self.line(report)?;
-        self.write(report)
-    }
-
-    /// The same of a mode that wrote its lines when they were there.
-    pub(crate) fn finish_lines(&self, report: &Report) -> Result<ExitCode, Box<dyn Error>> {
-        self.line(Foot(report))?;
         self.write(report)
     }
 

@@ -12,6 +12,9 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<Cell>>,
     #[serde(skip)]
     pub(super) plot: Option<Plot>,
+    /// Its lines were written when they were there: the text of the result leaves them out.
+    #[serde(skip)]
+    pub(super) written: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ impl Table {
     pub(crate) fn new(title: impl Into<String>, columns: &[(&str, Option<Unit>)]) -> Self {
         let column = |&(label, unit): &(&str, _)| Column { label: label.to_owned(), unit };
         let columns = columns.iter().map(column).collect();
-        Self { title: title.into(), columns, rows: Vec::new(), plot: None }
+        Self { title: title.into(), columns, rows: Vec::new(), plot: None, written: false }
     }
 
     /// Adds a line, which has a cell for each column.
@@ -66,6 +69,12 @@ impl Table {
         self
     }
 
+    /// Leaves it out of the text of the result, where its lines already are.
+    pub(crate) fn written(mut self) -> Self {
+        self.written = true;
+        self
+    }
+
     fn index(&self, label: &str) -> usize {
         let index = self.columns.iter().position(|column| column.label == label);
         index.unwrap_or_else(|| panic!("{} has no column {label}", self.title))
@@ -80,8 +89,12 @@ impl Table {
         self.columns.iter().enumerate().map(width).collect()
     }
 
-    /// The names of the columns as a line of text.
-    pub(crate) fn head(&self, widths: &[usize]) -> String {
+    /// What is above its lines.
+    pub(crate) fn head(&self) -> String {
+        format!("{}\n{}", self.title, self.names(&self.widths()))
+    }
+
+    fn names(&self, widths: &[usize]) -> String {
         self.columns
             .iter()
             .zip(widths)
@@ -107,9 +120,9 @@ impl Table {
 }
 
 impl Column {
-    /// Its label, with the unit that its numbers are written without.
+    /// Its label, with the unit if its numbers are written without.
     pub(crate) fn head(&self) -> String {
-        match self.unit.map(Unit::suffix) {
+        match self.unit.map(Unit::axis_suffix) {
             None | Some("") => self.label.clone(),
             Some(suffix) => format!("{} ({suffix})", self.label),
         }
@@ -117,7 +130,7 @@ impl Column {
 
     pub(crate) fn text(&self, cell: &Cell) -> String {
         match (cell, self.unit) {
-            (Cell::Number(value), Some(unit)) => unit.digits(*value),
+            (Cell::Number(value), Some(unit)) => unit.cell(*value),
             (Cell::Number(value), None) => value.to_string(),
             (Cell::Text(text), _) => text.clone(),
             (Cell::None, _) => "-".to_owned(),
@@ -133,7 +146,7 @@ impl Column {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widths = self.widths();
-        write!(f, "{}\n{}", self.title, self.head(&widths))?;
+        write!(f, "{}\n{}", self.title, self.names(&widths))?;
         self.rows.iter().try_for_each(|row| write!(f, "\n{}", self.line(row, &widths)))
     }
 }

@@ -69,9 +69,9 @@ memory          88 bytes a connection
 errors          connection reset 2, timeout 1
 
 by size
-size (bytes)  rate (a second)
-          20           900000
-        1024                -
+    size  rate (a second)
+20 bytes           900000
+1.00 KiB                -
 Closed loop.
 ";
     let environment = "
@@ -81,6 +81,15 @@ Some CPU, 2 cores, 8.00 GiB, Linux 6.1.0, 20000 descriptors";
     report.invalid("the generator was late");
     let invalid = "INVALID: the generator was late\n";
     assert_eq!(report.to_string(), format!("{text}{invalid}{environment}"));
+}
+
+#[test]
+fn a_table_that_was_written_line_by_line_is_not_in_the_text_again() {
+    let mut report = sample();
+    let table = report.tables.pop().unwrap().written();
+    report.table(table);
+    assert!(!report.to_string().contains("by size"), "{report}");
+    assert!(html::page(&report).unwrap().contains("by size"));
 }
 
 #[test]

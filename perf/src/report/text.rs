@@ -14,19 +14,16 @@ impl fmt::Display for Report {
         for (label, text) in lines {
             writeln!(f, "{label:<width$} {text}")?;
         }
-        for table in &self.tables {
+        for table in self.tables.iter().filter(|table| !table.written) {
             writeln!(f, "\n{table}")?;
         }
-        self.foot(f)
-    }
-}
-
-/// The end alone, for a mode that wrote its lines when they were there.
-pub(super) struct Foot<'r>(pub(super) &'r Report);
-
-impl fmt::Display for Foot<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.foot(f)
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        for reason in &self.invalid_because {
+            writeln!(f, "INVALID: {reason}")?;
+        }
+        write!(f, "\n{}", self.environment)
     }
 }
 
@@ -41,16 +38,5 @@ impl Report {
             self.series.values().filter_map(|series| Some((&*series.label, series.slope_text()?)));
         let counts = self.counts.values().map(|counts| (&*counts.label, counts.to_string()));
         figures.chain(histograms).chain(slopes).chain(counts).collect()
-    }
-
-    /// What holds for all of it.
-    fn foot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
-        }
-        for reason in &self.invalid_because {
-            writeln!(f, "INVALID: {reason}")?;
-        }
-        write!(f, "\n{}", self.environment)
     }
 }

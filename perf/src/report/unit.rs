@@ -78,16 +78,22 @@ impl Unit {
         }
     }
 
-    /// What is written beside an axis: nothing if each of its marks has a unit.
+    /// What is written beside an axis or above a column: nothing if each number has its own unit.
     pub(crate) fn axis_suffix(self) -> &'static str {
-        match self {
-            Self::Nanoseconds
-            | Self::Bytes
-            | Self::BytesPerSecond
-            | Self::Share
-            | Self::Seconds => "",
-            other => other.suffix(),
-        }
+        if self.is_scaled() { "" } else { self.suffix() }
+    }
+
+    /// The number in a column.
+    pub(crate) fn cell(self, value: f64) -> String {
+        if self.is_scaled() { self.text(value) } else { self.digits(value) }
+    }
+
+    /// Numbers of this are written in units of different sizes.
+    fn is_scaled(self) -> bool {
+        matches!(
+            self,
+            Self::Nanoseconds | Self::Bytes | Self::BytesPerSecond | Self::Share | Self::Seconds
+        )
     }
 
     /// The number at the mark of an axis.
