@@ -1,5 +1,6 @@
 //! A load tool for any WebSocket server, on the client role of `quelea-core`.
 
+mod attack;
 mod client;
 mod clock;
 mod cpu;
@@ -41,6 +42,9 @@ enum Mode {
     /// Starts a server that sends each message to all, and tells what subscribers that never read
     /// cost those that do, and how much memory they take.
     Slow(slow::Options),
+    /// Attacks a server that echoes, as hostile and broken peers do, and tells what came of it, a row
+    /// an attack: handshakes, frames, floods.
+    Attack(attack::Options),
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
 }
@@ -63,6 +67,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Slow(options) => slow::run(&options)?,
+        Mode::Attack(options) => return attack::run(&options),
         Mode::Sim(options) => return sim::run(&options),
     }
     Ok(ExitCode::SUCCESS)
