@@ -136,6 +136,13 @@ pub(crate) struct Noticed {
     pub(crate) memory_peak: Option<u64>,
 }
 
+impl Noticed {
+    /// How much more memory the server had at the most.
+    pub(crate) fn grown_since(&self, before: Option<u64>) -> Option<u64> {
+        Some(self.memory_peak?.saturating_sub(before?))
+    }
+}
+
 /// How often the other connection asks, and the memory is read.
 const INTERVAL: Duration = Duration::from_millis(20);
 

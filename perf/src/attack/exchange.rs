@@ -67,7 +67,7 @@ impl Exchange {
                 peer.send(bytes);
             }
             let is_last = index + 1 == self.parts.len();
-            heard = next(peer, if is_last { arena.bounds.patience } else { AT_ONCE })?;
+            heard = answer(peer, if is_last { arena.bounds.patience } else { AT_ONCE })?;
             if heard != Heard::Nothing {
                 return Ok(Answer { is_late: index > 0, heard });
             }
@@ -81,6 +81,19 @@ pub(crate) fn next(peer: &mut Peer, patience: Duration) -> io::Result<Heard<Fram
     let deadline = now() + patience;
     loop {
         match peer.frame(deadline)? {
+            Heard::Some((first, _)) if first & 0x0f == 9 => {}
+            heard => return Ok(heard),
+        }
+    }
+}
+
+/// The next frame that is no heartbeat, and no piece of a message that is not finished: those may be
+/// echoed as they come.
+pub(crate) fn answer(peer: &mut Peer, patience: Duration) -> io::Result<Heard<Frame>> {
+    let deadline = now() + patience;
+    loop {
+        match peer.frame(deadline)? {
+            Heard::Some((0..3, _)) => {}
             Heard::Some((first, _)) if first & 0x0f == 9 => {}
             heard => return Ok(heard),
         }

@@ -7,7 +7,8 @@ use super::{
     pour::{Poured, pour},
     row::{Attack, Finding, Row, must},
 };
-use std::io;
+use crate::clock::now;
+use std::{io, time::Duration};
 
 /// What a peer declares that it will send.
 const DECLARED: u64 = 1 << 30;
@@ -70,7 +71,7 @@ fn declared_length(arena: &Arena<'_>) -> io::Result<Finding> {
         // The pong says that the header was read, or is about to be.
         let mut heard = next(peer, arena.bounds.patience)?;
         if matches!(heard, Heard::Some((PONG, _))) {
-            heard = next(peer, std::time::Duration::from_millis(50))?;
+            heard = next(peer, Duration::from_millis(50))?;
         }
         match heard {
             Heard::Nothing => waiting += 1,
@@ -117,12 +118,13 @@ fn until_refused(peer: &mut Peer, poured: &Poured, arena: &Arena<'_>) -> io::Res
     let sent = poured.told();
     let finding = match next(peer, arena.bounds.patience)? {
         Heard::Some((CLOSE, payload)) => by_code(&payload, &[1009]),
+        Heard::Some((0..3, _)) => Finding::pass("each fragment echoed as it comes"),
         Heard::Some((first, _)) => Finding::fail(format!("answered with a frame {first:#x}")),
         Heard::End(_) => Finding::weak("ended without a close frame"),
         Heard::Nothing if poured.is_stalled => Finding::weak("stopped reading"),
         Heard::Nothing => Finding::fail("took all of it, and waits for more"),
     };
-    Ok(Finding { happened: format!("{}, {sent}", finding.happened), ..finding })
+    Ok(Finding { happened: format!("{} {sent}", finding.happened), ..finding })
 }
 
 fn empty_fragments(arena: &Arena<'_>) -> io::Result<Finding> {
@@ -137,22 +139,38 @@ fn tiny_fragments(arena: &Arena<'_>) -> io::Result<Finding> {
 fn many_fragments(arena: &Arena<'_>, payload: &[u8]) -> io::Result<Finding> {
     let count = arena.bounds.fragments;
     let mut peer = arena.open()?;
-    peer.send(&frame(0x01, payload));
-    let one = frame(0x00, payload);
-    let poured = pour(&mut peer, &one.repeat(1000), (one.len() * count) as u64, true)?;
-    if poured.is_whole() {
-        peer.send(&frame(0x80, payload));
+    let start = frame(0x01, payload);
+    let next = frame(0x00, payload).repeat(1000);
+    peer.send(&start);
+    let poured = pour(&mut peer, &next, (next.len() / 1000 * count) as u64, true)?;
+    peer.send(&frame(0x80, payload));
+    let fragments = 2 + poured.sent as usize / (next.len() / 1000);
+    let deadline = now() + 3 * arena.bounds.patience;
+    let mut echoed = 0;
+    loop {
+        return Ok(match peer.frame(deadline)? {
+            Heard::Some((CLOSE, close)) => {
+                let finding = by_code(&close, &[1008, 1009]);
+                let happened = format!("{} {}", finding.happened, poured.told());
+                Finding { happened, ..finding }
+            }
+            Heard::Some((first @ (0..3 | 0x80..0x83), piece)) => {
+                echoed += piece.len();
+                if first < 0x80 {
+                    continue;
+                }
+                match echoed == fragments * payload.len() {
+                    true => Finding::pass(format!("{fragments} echoed as one message")),
+                    false => {
+                        Finding::fail(format!("{echoed} bytes came back of {fragments} fragments"))
+                    }
+                }
+            }
+            Heard::Some(_) => continue,
+            Heard::End(_) => {
+                Finding::weak(format!("ended without a close frame {}", poured.told()))
+            }
+            Heard::Nothing => Finding::fail(format!("no answer to {count} fragments")),
+        });
     }
-    Ok(match next(&mut peer, 3 * arena.bounds.patience)? {
-        Heard::Some((CLOSE, close)) => {
-            let finding = by_code(&close, &[1008, 1009]);
-            Finding { happened: format!("{}, {}", finding.happened, poured.told()), ..finding }
-        }
-        Heard::Some((_, echo)) if poured.is_whole() => {
-            Finding::pass(format!("echoed as {} bytes", echo.len()))
-        }
-        Heard::Some((first, _)) => Finding::fail(format!("answered with a frame {first:#x}")),
-        Heard::End(_) => Finding::weak(format!("ended without a close frame, {}", poured.told())),
-        Heard::Nothing => Finding::fail(format!("no answer to {count} fragments")),
-    })
 }

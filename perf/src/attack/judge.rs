@@ -1,7 +1,7 @@
 //! Runs rows, one after the other, and judges each by what it did to the server and to others too.
 
 use super::{
-    arena::{Arena, Calm, Noticed, watch},
+    arena::{Arena, Bounds, Calm, Noticed, watch},
     process::Process,
     row::{Finding, Row, Verdict},
 };
@@ -35,47 +35,52 @@ impl fmt::Display for Cost {
 /// Judges rows, one after the other.
 pub(crate) struct Judge<'a> {
     arena: Arena<'a>,
+    /// The memory of the server before the first row.
+    memory: Option<u64>,
     /// The last row before which the server still answered.
     last: Option<&'static str>,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(arena: Arena<'a>) -> Self {
-        Self { arena, last: None }
+        let memory = arena.process.and_then(|process| process.memory().ok());
+        Self { arena, memory, last: None }
     }
 
     pub(crate) fn judge<'r>(&mut self, row: &'r Row) -> Judged<'r> {
-        match (Calm::open(&self.arena), self.last) {
+        let finding = match (Calm::open(&self.arena), self.last) {
             (Ok(calm), _) => {
                 self.last = Some(row.name);
-                run(row, calm, &self.arena)
+                return self.run(row, calm);
             }
-            (Err(error), Some(last)) => {
-                let finding = Finding::skip(format!("no server since {last}: {error}"));
-                Judged { row, finding, cost: None }
-            }
-            (Err(error), None) => {
-                let finding = Finding::fail(format!("a plain echo before it: {error}"));
-                Judged { row, finding, cost: None }
-            }
-        }
+            (Err(error), Some(last)) => Finding::skip(format!("no server since {last}: {error}")),
+            (Err(error), None) => Finding::fail(format!("a plain echo before it: {error}")),
+        };
+        Judged { row, finding, cost: None }
     }
-}
 
-fn run<'r>(row: &'r Row, calm: Calm, arena: &Arena<'_>) -> Judged<'r> {
-    let before = arena.process.map(usage);
-    let is_over = AtomicBool::new(false);
-    let (finding, noticed) = thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(calm, arena.process, &is_over));
-        let finding = row.run(arena);
-        is_over.store(true, Ordering::Release);
-        (finding, watching.join().unwrap_or_default())
-    });
-    let cost = cost(before, &noticed, arena.process);
-    let finding = finding.unwrap_or_else(|error| Finding::fail(error.to_string()));
-    let finding = with_others(finding, &noticed, arena);
-    let finding = with_memory(finding, row, cost.as_ref(), arena);
-    Judged { row, finding, cost: cost.filter(|_| row.has_cost) }
+    fn run<'r>(&self, row: &'r Row, calm: Calm) -> Judged<'r> {
+        let arena = &self.arena;
+        let before = arena.process.map(usage);
+        let is_over = AtomicBool::new(false);
+        let (finding, noticed) = thread::scope(|scope| {
+            let watching = scope.spawn(|| watch(calm, arena.process, &is_over));
+            let finding = row.run(arena);
+            is_over.store(true, Ordering::Release);
+            (finding, watching.join().unwrap_or_default())
+        });
+        let cost = cost(before, &noticed, arena.process);
+        let finding = finding.unwrap_or_else(|error| Finding::fail(error.to_string()));
+        let finding = with_others(finding, &noticed, arena);
+        let finding = match row.is_about_memory && finding.verdict < Verdict::Skip {
+            true => {
+                let grown = cost.as_ref().map(|cost| cost.memory);
+                with_memory(finding, grown, noticed.grown_since(self.memory), arena.bounds)
+            }
+            false => finding,
+        };
+        Judged { row, finding, cost: cost.filter(|_| row.has_cost) }
+    }
 }
 
 /// CPU time and memory.
@@ -91,7 +96,7 @@ fn cost(
     let (cpu, memory) = before?.ok()?;
     Some(Cost {
         cpu: process?.cpu().ok()?.saturating_sub(cpu),
-        memory: noticed.memory_peak?.saturating_sub(memory),
+        memory: noticed.grown_since(Some(memory))?,
     })
 }
 
@@ -113,17 +118,29 @@ fn with_others(finding: Finding, noticed: &Noticed, arena: &Arena<'_>) -> Findin
     }
 }
 
-fn with_memory(finding: Finding, row: &Row, cost: Option<&Cost>, arena: &Arena<'_>) -> Finding {
-    if !row.is_about_memory || matches!(finding.verdict, Verdict::Fail | Verdict::Skip) {
-        return finding;
-    }
-    match cost {
-        None => Finding::skip(format!("{}; memory needs --server-pid", finding.happened)),
-        Some(cost) if cost.memory > arena.bounds.memory_mib << 20 => {
-            let most = arena.bounds.memory_mib;
-            Finding::fail(format!("{}; more than {most} MiB of memory", finding.happened))
+/// What it grew in this row, and since before the first one: what earlier rows left behind may be
+/// used again, and hides what this one takes.
+fn with_memory(
+    finding: Finding,
+    grown: Option<u64>,
+    grown_in_all: Option<u64>,
+    bounds: &Bounds,
+) -> Finding {
+    let happened = &finding.happened;
+    let most = bounds.memory_mib;
+    let is_more = |bytes: u64| bytes > most << 20;
+    match (grown, grown_in_all) {
+        (Some(grown), _) if is_more(grown) => {
+            Finding::fail(format!("{happened}; more than {most} MiB of memory"))
         }
-        Some(_) => finding,
+        (Some(_), Some(in_all)) if is_more(in_all) => {
+            let kept = in_all >> 20;
+            Finding::skip(format!(
+                "{happened}; {kept} MiB are kept from earlier rows: run it alone on a new server"
+            ))
+        }
+        (Some(_), Some(_)) => finding,
+        _ => Finding::skip(format!("{happened}; memory needs --server-pid")),
     }
 }
 
@@ -138,5 +155,28 @@ impl fmt::Display for Judged<'_> {
             write!(f, " [expected: {}; {}]", self.row.expected, self.row.rule.text())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    #[test]
+    fn memory_that_is_kept_from_earlier_rows_is_no_reason_to_pass() {
+        let command = Bounds::augment_args(clap::Command::new("attack"));
+        let bounds = Bounds::from_arg_matches(&command.get_matches_from(["attack"])).unwrap();
+        let judge = |grown, in_all| {
+            let (grown, in_all) = (Some(grown << 20), Some(in_all << 20));
+            with_memory(Finding::pass("taken"), grown, in_all, &bounds).verdict
+        };
+        assert_eq!(judge(1, 2), Verdict::Pass);
+        assert_eq!(judge(33, 33), Verdict::Fail);
+        assert_eq!(judge(33, 1), Verdict::Fail);
+        assert_eq!(judge(1, 33), Verdict::Skip);
+        let unknown = with_memory(Finding::weak("taken"), None, None, &bounds);
+        assert_eq!(unknown.verdict, Verdict::Skip);
+        assert!(unknown.happened.contains("--server-pid"));
     }
 }

@@ -20,18 +20,9 @@ pub(crate) struct Poured {
     pub(crate) is_stalled: bool,
     /// The server ended the connection.
     pub(crate) is_ended: bool,
-    /// The server said something.
-    is_answered: bool,
-    /// There was no more time.
-    is_out_of_time: bool,
 }
 
 impl Poured {
-    /// Whether the server took all.
-    pub(crate) fn is_whole(&self) -> bool {
-        !(self.is_stalled || self.is_ended || self.is_answered || self.is_out_of_time)
-    }
-
     pub(crate) fn told(&self) -> String {
         let mebibytes = self.sent as f64 / f64::from(1 << 20);
         format!("after {mebibytes:.1} MiB")
@@ -45,7 +36,6 @@ pub(crate) fn pour(peer: &mut Peer, bytes: &[u8], most: u64, listens: bool) -> i
     let mut poured = Poured::default();
     while poured.sent < most {
         if listens && peer.is_answered()? {
-            poured.is_answered = true;
             return Ok(poured);
         }
         let mut rest = bytes;
@@ -69,7 +59,6 @@ pub(crate) fn pour(peer: &mut Peer, bytes: &[u8], most: u64, listens: bool) -> i
                 },
             }
             if start.elapsed() > TIME_MAX {
-                poured.is_out_of_time = true;
                 return Ok(poured);
             }
         }
