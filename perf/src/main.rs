@@ -16,6 +16,7 @@ mod report;
 mod sim;
 mod slow;
 mod target;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::{error::Error, process::ExitCode};
@@ -47,6 +48,9 @@ enum Mode {
     Attack(attack::Options),
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
+    /// Checks that an echo server is right, before it is measured: text, binary, empty and large
+    /// messages, fragments, pings, and how it closes.
+    Verify(verify::Options),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +73,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Slow(options) => slow::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),
         Mode::Sim(options) => return sim::run(&options),
+        Mode::Verify(options) => println!("{}", verify::run(&options)?),
     }
     Ok(ExitCode::SUCCESS)
 }
