@@ -70,8 +70,8 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Idle(options) => println!("{}", idle::run(&options)?),
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
-        Mode::Slow(options) => slow::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),
+        Mode::Slow(options) => return slow::run(&options),
         Mode::Sim(options) => return sim::run(&options),
         Mode::Verify(options) => println!("{}", verify::run(&options)?),
     }

@@ -63,6 +63,7 @@ impl Handler for Idle {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    options.output.refuse_hgrm("sim")?;
     let measured = measure(options)?;
     options.output.finish(&measured.report(options))
 }

@@ -91,6 +91,7 @@ const WARM_UP: f64 = 0.1;
 
 /// Measures, and writes each line of the result as soon as it is there.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    options.output.refuse_hgrm("fanout")?;
     let floor = match &options.floor {
         _ if options.no_floor => None,
         None => Some(ServerCommand::bare()?),

@@ -66,6 +66,14 @@ impl Output {
         }
     }
 
+    /// Says before a run that it gives no histogram, not after.
+    pub(crate) fn refuse_hgrm(&self, mode: &str) -> Result<(), String> {
+        match self.hgrm {
+            None => Ok(()),
+            Some(_) => Err(format!("--hgrm: {mode} measures no latency; leave it out")),
+        }
+    }
+
     fn json_to_stdout(&self) -> bool {
         self.json.as_deref() == Some(Path::new(STDOUT))
     }
@@ -79,19 +87,20 @@ impl Output {
                 write_file(path, &json)?;
             }
         }
-        if let Some(path) = &self.hgrm {
-            self.write_percentiles(path, report)?;
-        }
         if let Some(path) = &self.html {
             write_file(path, &html::page(report)?)?;
+        }
+        if let Some(path) = &self.hgrm {
+            Self::write_percentiles(path, report)?;
         }
         Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::from(INVALID) })
     }
 
-    /// The first histogram goes to the file of that name, each other to one beside it.
-    fn write_percentiles(&self, path: &Path, report: &Report) -> Result<(), Box<dyn Error>> {
+    /// The first histogram goes to the file of that name, each other to one beside it that has its
+    /// name before the extension.
+    fn write_percentiles(path: &Path, report: &Report) -> Result<(), String> {
         if report.histograms.is_empty() {
-            return Err(format!("--hgrm: {} has no histogram", report.mode).into());
+            return Err(format!("--hgrm: this run of {} measured no latency", report.mode));
         }
         for (index, (name, latency)) in report.histograms.iter().enumerate() {
             let mut path = path.to_owned();
@@ -106,4 +115,57 @@ impl Output {
 
 fn write_file(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::sample, *};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        output: Output,
+    }
+
+    fn parse(words: &[&str]) -> Result<Output, clap::Error> {
+        let words = ["perf"].iter().chain(words);
+        Arguments::try_parse_from(words).map(|arguments| arguments.output)
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_is_refused_before_the_run() {
+        for words in
+            [["--json", "/nowhere/a.json"], ["--html", "/"], ["--hgrm", "."], ["--html", ""]]
+        {
+            assert!(parse(&words).is_err(), "{words:?}");
+        }
+        assert!(parse(&["--json", "-"]).unwrap().json_to_stdout());
+        assert!(!parse(&["--json", "a.json", "--html", "a.html"]).unwrap().json_to_stdout());
+        assert!(parse(&["--hgrm", "a"]).unwrap().refuse_hgrm("sim").is_err());
+    }
+
+    #[test]
+    fn each_form_is_written_to_its_file_and_each_histogram_to_one_of_its_own() {
+        let folder = std::env::temp_dir().join(format!("quelea-perf-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let words =
+            ["--json", &path("a.json"), "--html", &path("a.html"), "--hgrm", &path("a.hgrm")];
+        let mut report = sample();
+        let latency = report.histograms["latency"].histogram.clone();
+        report.histogram("connect", "connect", &latency);
+        let code = parse(&words).unwrap().write(&report).unwrap();
+        let read = |name| fs::read_to_string(folder.join(name)).unwrap();
+        let percentiles = histogram::percentiles(&latency);
+        assert_eq!((read("a.hgrm"), read("a.connect.hgrm")), (percentiles.clone(), percentiles));
+        assert_eq!(read("a.json"), serde_json::to_string(&report).unwrap());
+        assert_eq!(read("a.html"), html::page(&report).unwrap());
+        let none = parse(&["--hgrm", &path("none.hgrm")]).unwrap();
+        assert!(none.write(&Report::new("idle", ())).is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 4);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert_eq!(Output::default().write(report.invalid("late")).unwrap(), ExitCode::from(3));
+    }
 }

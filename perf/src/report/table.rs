@@ -84,7 +84,7 @@ impl Table {
     pub(crate) fn widths(&self) -> Vec<usize> {
         let width = |(index, column): (usize, &Column)| {
             let cells = self.rows.iter().map(|row| column.text(&row[index]).chars().count());
-            cells.fold(column.head().chars().count(), usize::max)
+            cells.fold(column.width_min(), usize::max)
         };
         self.columns.iter().enumerate().map(width).collect()
     }
@@ -126,6 +126,12 @@ impl Column {
             None | Some("") => self.label.clone(),
             Some(suffix) => format!("{} ({suffix})", self.label),
         }
+    }
+
+    /// For its head, and for numbers of any size if they are told in units of different sizes.
+    fn width_min(&self) -> usize {
+        let number = if self.unit.is_some_and(Unit::is_scaled) { "123.4 us".len() } else { 0 };
+        self.head().chars().count().max(number)
     }
 
     pub(crate) fn text(&self, cell: &Cell) -> String {

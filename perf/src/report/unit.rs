@@ -89,7 +89,7 @@ impl Unit {
     }
 
     /// Numbers of this are written in units of different sizes.
-    fn is_scaled(self) -> bool {
+    pub(crate) fn is_scaled(self) -> bool {
         matches!(
             self,
             Self::Nanoseconds | Self::Bytes | Self::BytesPerSecond | Self::Share | Self::Seconds

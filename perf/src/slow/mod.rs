@@ -5,6 +5,7 @@ mod readers;
 mod report;
 mod schedule;
 
+use self::report::{Phase, Summary};
 use crate::{
     client,
     clock::now,
@@ -14,16 +15,26 @@ use crate::{
         process::{Server, ServerCommand},
     },
     memory::anonymous_bytes,
+    progress::Progress,
+    report::{Output, Report},
     target::Target,
 };
 use clap::Args;
 use message::{Faults, STAMP_BYTES};
 use readers::Readers;
-use report::{Head, Phase, Summary};
 use schedule::Schedule;
-use std::{error::Error, fs::File, io::Read, net::TcpStream, thread::sleep, time::Duration};
+use serde::Serialize;
+use std::{
+    error::Error,
+    fs::File,
+    io::{self, Read},
+    net::TcpStream,
+    process::ExitCode,
+    thread::sleep,
+    time::Duration,
+};
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub(crate) struct Options {
     /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
     /// to all, its sender included, and nothing else.
@@ -54,6 +65,9 @@ pub(crate) struct Options {
     /// The most that the server keeps for one of them, in bytes: what its memory is compared with.
     #[arg(long, default_value_t = 4 << 20, value_parser = parse_count)]
     outbox_bytes_max: usize,
+    #[command(flatten)]
+    #[serde(skip)]
+    output: Output,
 }
 
 /// What is published at once to fill the server's queues, in bytes.
@@ -86,18 +100,25 @@ fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Measures, and prints each line of the result as soon as it is there.
+/// Measures, and writes each line of the result as soon as it is there.
 ///
 /// # Errors
 /// Also if a reader did not get each message once and in order.
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let server = Server::start(&options.server)?;
-    println!("{Head}");
-    let summary = measure(options, server.target(), server.pid(), |phase| println!("{phase}"))?;
-    println!("{summary}");
+    let table = report::table();
+    let widths = table.widths();
+    options.output.line(table.head())?;
+    let summary = measure(options, server.target(), server.pid(), |phase| {
+        options.output.line(table.line(&phase.cells(), &widths))
+    })?;
+    options.output.line("")?;
+    let mut report = Report::new("slow", options);
+    summary.add_to(&mut report);
+    let code = options.output.finish(&report)?;
     let faults = summary.faults();
     if faults.is_none() {
-        Ok(())
+        Ok(code)
     } else {
         Err(format!(
             "of what readers were sent, {} is missing and {} stray",
@@ -111,7 +132,7 @@ fn measure(
     options: &Options,
     target: &Target,
     server_pid: u32,
-    mut on_phase: impl FnMut(&Phase),
+    mut on_phase: impl FnMut(&Phase) -> io::Result<()>,
 ) -> Result<Summary, Box<dyn Error>> {
     let count = options.subscribers.checked_sub(options.never_readers).filter(|count| *count > 0);
     let count = count.ok_or("of the subscribers, some have to read")?;
@@ -120,7 +141,7 @@ fn measure(
     for round in 1..=options.rounds {
         let mut measure = |count| {
             let phase = measure_phase(options, target, server_pid, &mut readers, round, count)?;
-            on_phase(&phase);
+            on_phase(&phase)?;
             Ok::<_, Box<dyn Error>>(phase)
         };
         rounds.push([measure(0)?, measure(options.never_readers)?]);
@@ -140,31 +161,37 @@ fn measure_phase(
     let silent = connect_never_readers(target, never_readers)?;
     let mut faults = Faults::default();
     for _ in 0..options.fill.div_ceil(FILL_MESSAGE) {
-        faults += readers.run(Schedule::once(now()), FILL_MESSAGE)?.faults;
+        faults += readers.run(Schedule::once(now()), FILL_MESSAGE, |_, _| ())?.faults;
         if !faults.is_none() {
             // Each would be waited for.
             break;
         }
     }
     let length = Duration::try_from_secs_f64(options.seconds)?;
-    let before = cpu::time("self")?;
-    let delivered = readers.run(Schedule::new(now(), options.rate, length), options.size)?;
-    let generator = cpu::time("self")?.saturating_sub(before);
+    let server_pid = server_pid.to_string();
+    let times = || io::Result::Ok((cpu::time("self")?, cpu::time(&server_pid)?));
+    let before = times()?;
+    let phase = format!("round {round}, {never_readers} never read");
+    let mut progress = Progress::new(phase, "deliveries", length, now());
+    let schedule = Schedule::new(now(), options.rate, length);
+    let watch = |time, deliveries| progress.set(time, deliveries);
+    let delivered = readers.run(schedule, options.size, watch)?;
+    drop(progress);
+    let after = times()?;
     faults += delivered.faults;
-    let server_bytes = anonymous_bytes(&server_pid.to_string())?;
+    let server_bytes = anonymous_bytes(&server_pid)?;
     drop(silent);
     sleep(SETTLE);
-    let microseconds = |quantile| delivered.latency.value_at_quantile(quantile) as f64 / 1e3;
+    let share =
+        |after: Duration, before| after.saturating_sub(before).as_secs_f64() / length.as_secs_f64();
     Ok(Phase {
         round,
         never_readers,
-        deliveries: delivered.latency.len(),
-        median_microseconds: microseconds(0.5),
-        p99_microseconds: microseconds(0.99),
-        max_microseconds: microseconds(1.0),
+        latency: delivered.latency,
         faults,
         server_bytes,
-        generator: generator.as_secs_f64() / length.as_secs_f64(),
+        generator: share(after.0, before.0),
+        server: share(after.1, before.1),
     })
 }
 

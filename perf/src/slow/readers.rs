@@ -88,11 +88,13 @@ impl Readers {
     }
 
     /// Publishes messages of `size` bytes when they are due, and reads until each reader has the
-    /// last of them, or the server sends nothing more.
+    /// last of them, or the server sends nothing more. `watch` is told the time and how many
+    /// deliveries there were.
     pub(super) fn run(
         &mut self,
         mut schedule: Schedule,
         size: usize,
+        mut watch: impl FnMut(Instant, u64),
     ) -> Result<Delivered, Box<dyn Error>> {
         // Up to a minute, to three digits.
         let mut latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
@@ -100,6 +102,7 @@ impl Readers {
         let mut time = now();
         let mut heard = time;
         loop {
+            watch(time, latency.len());
             self.publish(&mut schedule, size, time)?;
             let wait = match schedule.next() {
                 Some(due) => due.saturating_duration_since(time),
