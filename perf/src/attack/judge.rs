@@ -167,7 +167,7 @@ mod tests {
     fn memory_that_is_kept_from_earlier_rows_is_no_reason_to_pass() {
         let command = Bounds::augment_args(clap::Command::new("attack"));
         let bounds = Bounds::from_arg_matches(&command.get_matches_from(["attack"])).unwrap();
-        let judge = |grown, in_all| {
+        let judge = |grown: u64, in_all: u64| {
             let (grown, in_all) = (Some(grown << 20), Some(in_all << 20));
             with_memory(Finding::pass("taken"), grown, in_all, &bounds).verdict
         };

@@ -174,7 +174,7 @@ fn figure(title: &str, about: Markup, svg: String) -> Markup {
     html! {
         figure {
             figcaption { (title) small { (about) } }
-            div.scroll { (PreEscaped(svg)) }
+            div.scroll role="img" aria-label=(title) { (PreEscaped(svg)) }
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Where a result goes.
 
-use super::{Report, histogram, html};
+use super::{Report, histogram, html, text};
 use clap::Args;
 use std::{
+    env,
     error::Error,
     fmt::Display,
     fs,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -59,10 +60,11 @@ impl Output {
 
     /// Writes a line of text, or several.
     pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
+        let text = text::plain(&text.to_string());
         if self.json_to_stdout() {
-            writeln!(io::stderr(), "{text}")
+            write_line(io::stderr(), &text)
         } else {
-            writeln!(io::stdout(), "{text}")
+            write_line(io::stdout(), &text)
         }
     }
 
@@ -113,6 +115,12 @@ impl Output {
     }
 }
 
+fn write_line(mut to: impl Write + IsTerminal, text: &str) -> io::Result<()> {
+    let has_colors =
+        to.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if has_colors { writeln!(to, "{}", text::colored(text)) } else { writeln!(to, "{text}") }
+}
+
 fn write_file(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -147,7 +155,7 @@ mod tests {
 
     #[test]
     fn each_form_is_written_to_its_file_and_each_histogram_to_one_of_its_own() {
-        let folder = std::env::temp_dir().join(format!("quelea-perf-{}", std::process::id()));
+        let folder = env::temp_dir().join(format!("quelea-perf-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let words =
