@@ -63,7 +63,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.driver {
-        DriverKind::Poll => measure(options, Poll::new()?)?,
+        DriverKind::Poll => measure(options, Poll::precise()?)?,
     };
     options.output.finish(&report)
 }
@@ -92,9 +92,6 @@ fn measure<D: Driver>(options: &Options, driver: D) -> Outcome<Report> {
 
     let start = engine.now();
     echo.start(engine.clients(), start)?;
-    if let Some(schedule) = echo.schedule() {
-        engine.keep_time(start, schedule.interval());
-    }
     engine.run(&mut echo, start + Duration::try_from_secs_f64(options.warm_up)?, |_, _| false)?;
     engine.clients().restart_stats();
     let begun = engine.now();
@@ -108,7 +105,6 @@ fn measure<D: Driver>(options: &Options, driver: D) -> Outcome<Report> {
     let ended = engine.now();
     let messages = echo.recorder.messages();
     echo.stop();
-    engine.stop_keeping_time();
     engine.run(&mut echo, ended + DRAIN, |echo, _| echo.in_flight == 0)?;
 
     let elapsed = Duration::from_nanos(ended.since(begun));

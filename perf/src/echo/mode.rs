@@ -98,10 +98,6 @@ impl Echo {
         self.is_over = true;
     }
 
-    pub(super) const fn schedule(&self) -> Option<&Schedule> {
-        self.schedule.as_ref()
-    }
-
     fn frame_of(&self, state: &State) -> FrameId {
         match &*self.frames {
             [frame] => *frame,

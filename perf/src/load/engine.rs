@@ -1,12 +1,8 @@
 //! The reactor of the generator: one thread, one driver.
 
 use super::{
-    ClientId, Clients, End, Mode, Outcome, Time,
-    metronome::{INTERVAL_MIN, Metronome},
-    opening::Opening,
-    receive::receive,
-    sources::Sources,
-    time::Clock,
+    ClientId, Clients, End, Mode, Outcome, Time, opening::Opening, receive::receive,
+    sources::Sources, time::Clock,
 };
 use crate::target::Target;
 use clap::ValueEnum;
@@ -70,7 +66,6 @@ pub(crate) struct Engine<D: Driver, S> {
     deadlines: VecDeque<(Time, ClientId)>,
     next_ping: Time,
     ping_place: usize,
-    metronome: Option<Metronome>,
 }
 
 impl<D: Driver, S: Default> Engine<D, S> {
@@ -87,7 +82,6 @@ impl<D: Driver, S: Default> Engine<D, S> {
             deadlines: VecDeque::new(),
             next_ping: Time::default(),
             ping_place: 0,
-            metronome: None,
             settings,
         }
     }
@@ -99,21 +93,6 @@ impl<D: Driver, S: Default> Engine<D, S> {
     /// The time by now.
     pub(crate) fn now(&self) -> Time {
         self.clock.read()
-    }
-
-    /// From now on, what is due at `start` and every `interval` after it is done on time, to some tens
-    /// of microseconds. Otherwise it may be late by a millisecond.
-    pub(crate) fn keep_time(&mut self, start: Time, interval: Duration) {
-        let interval = interval.max(INTERVAL_MIN);
-        self.metronome = self
-            .clock
-            .instant(start)
-            .map(|start| Metronome::start(self.driver.waker(), start, interval));
-    }
-
-    /// Nothing has to be on time any more.
-    pub(crate) fn stop_keeping_time(&mut self) {
-        self.metronome = None;
     }
 
     /// Runs until `end`, or until `is_over` says so, which is asked once a tick; whether it did.

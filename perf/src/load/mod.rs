@@ -8,7 +8,6 @@ mod clients;
 mod end;
 mod engine;
 mod frames;
-mod metronome;
 mod opening;
 mod output;
 mod receive;

@@ -20,11 +20,6 @@ impl Schedule {
     pub(crate) fn at(&self, number: u64) -> Time {
         self.start + Duration::from_nanos((number as f64 * 1e9 / self.per_second) as u64)
     }
-
-    /// The time between two.
-    pub(crate) fn interval(&self) -> Duration {
-        Duration::from_secs_f64(1.0 / self.per_second)
-    }
 }
 
 #[cfg(test)]
@@ -37,6 +32,5 @@ mod tests {
         assert_eq!(schedule.at(0), Time::from_nanos(5));
         assert_eq!(schedule.at(1), Time::from_nanos(33_338));
         assert_eq!(schedule.at(30_000 * 86_400), Time::from_nanos(5) + Duration::from_secs(86_400));
-        assert_eq!(schedule.interval(), Duration::from_nanos(33_333));
     }
 }

@@ -14,13 +14,13 @@ pub(crate) const SLOTS_RESERVED: usize = 1 << 14;
 ///
 /// Generations come back after 2^32 - 1 uses of one slot: weeks, at the rate a slot can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(feature = "driver"), allow(unreachable_pub))]
+#[allow(unreachable_pub, reason = "public with the feature `driver`")]
 pub struct SlotId {
     index: u32,
     generation: u32,
 }
 
-#[cfg_attr(not(feature = "driver"), allow(unreachable_pub))]
+#[allow(unreachable_pub, reason = "public with the feature `driver`")]
 impl SlotId {
     /// A slot, below 2^24, and which use of it this is, never 0.
     pub const fn new(index: u32, generation: u32) -> Self {

@@ -3,6 +3,8 @@
 mod accept;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "driver")]
+mod timer;
 
 use super::{Completion, Driver, Listener, ListenerId, Wake};
 use crate::parts::slots::{SLOTS_MAX, SLOTS_RESERVED, SlotId};
@@ -23,12 +25,16 @@ use std::{
 const RECEIVE_BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 1024;
 const WAKER: Token = Token(usize::MAX);
+#[cfg(feature = "driver")]
+const TIMER: Token = Token(usize::MAX - 1);
 
 /// A driver on readiness: mio, edge-triggered, all operations run inline.
 pub struct Poll {
     poll: mio::Poll,
     events: Events,
     waker: Arc<mio::Waker>,
+    #[cfg(feature = "driver")]
+    timer: Option<timer::Timer>,
     connections: Vec<Connection>,
     acceptors: Vec<Acceptor>,
     shorts: VecDeque<(SlotId, usize)>,
@@ -111,6 +117,8 @@ impl Poll {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             waker,
+            #[cfg(feature = "driver")]
+            timer: None,
             connections: Vec::with_capacity(SLOTS_RESERVED),
             acceptors: Vec::new(),
             shorts: VecDeque::with_capacity(EVENTS_MAX),
@@ -121,6 +129,18 @@ impl Poll {
             bytes_sent: 0,
             now: read_clock(),
         })
+    }
+
+    /// A driver whose waits end on time to the microsecond, not to the millisecond. It costs a system
+    /// call for each wait that is to end earlier than the one before.
+    ///
+    /// # Errors
+    /// The system has no descriptor for it.
+    #[cfg(feature = "driver")]
+    pub fn precise() -> io::Result<Self> {
+        let mut driver = Self::new()?;
+        driver.timer = Some(timer::Timer::new(driver.poll.registry(), TIMER)?);
+        Ok(driver)
     }
 
     fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
@@ -174,6 +194,18 @@ impl Poll {
         Some(until.saturating_duration_since(self.now))
     }
 
+    /// Leaves a timeout to the timer, if there is one.
+    #[cfg(feature = "driver")]
+    fn time(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        let (Some(timer), Some(timeout)) = (&mut self.timer, timeout) else { return Ok(timeout) };
+        let (until, now) = (self.now + timeout, read_clock());
+        if until <= now {
+            return Ok(Some(Duration::ZERO));
+        }
+        timer.set(until, now)?;
+        Ok(None)
+    }
+
     #[inline]
     fn handle_events(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -195,6 +227,10 @@ impl Poll {
     fn handle_event(&mut self, event: &Event) {
         if event.token() == WAKER {
             return self.ready.push_back(Ready::Woken);
+        }
+        #[cfg(feature = "driver")]
+        if event.token() == TIMER {
+            return;
         }
         if let Some(listener) = listener_of(event.token()) {
             if self.acceptors[listener.0].handle_readable() {
@@ -390,6 +426,8 @@ impl Driver for Poll {
             self.send(id, bytes);
         }
         let timeout = self.timeout(until);
+        #[cfg(feature = "driver")]
+        let timeout = self.time(timeout)?;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             result => result?,

@@ -252,3 +252,24 @@ fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later(
     world.driver.stop_accept(listener);
     assert!(world.driver.next().is_none());
 }
+
+#[cfg(feature = "driver")]
+#[test]
+fn a_precise_wait_ends_at_its_deadline_and_not_a_millisecond_later() {
+    let mut driver = Poll::precise().unwrap();
+    let wait = |driver: &mut Poll, length: Duration| {
+        let until = driver.read_clock() + length;
+        while driver.now() < until {
+            driver.wait([].into_iter(), Some(until)).unwrap();
+            assert!(driver.next().is_none());
+        }
+        driver.now() - until
+    };
+    // One that was set for later does not hold up the next one.
+    driver.wait([].into_iter(), Some(driver.read_clock())).unwrap();
+    for length in [300, 150, 1200, 300].map(Duration::from_micros) {
+        // A busy machine may be late, but not each time.
+        let late = (0..50).map(|_| wait(&mut driver, length)).min().unwrap();
+        assert!(late < Duration::from_micros(400), "{length:?}: {late:?}");
+    }
+}
