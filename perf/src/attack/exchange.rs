@@ -24,7 +24,7 @@ pub(crate) enum Expect {
     Failed(&'static [u16]),
     /// A close frame with one of these codes (none: 1005) answers ours, and the end.
     Closed(Vec<u16>),
-    /// These frames come back.
+    /// These frames come back, in any order.
     Echoed(Vec<Frame>),
 }
 
@@ -178,22 +178,30 @@ fn echoed(
     frames: &[Frame],
     arena: &Arena<'_>,
 ) -> io::Result<Finding> {
-    for (index, frame) in frames.iter().enumerate() {
-        if index > 0 {
-            heard = next(peer, arena.bounds.patience)?;
-        }
+    let mut missing: Vec<_> = frames.iter().collect();
+    loop {
         let problem = match heard {
-            Heard::Some(ref found) if found == frame => continue,
             Heard::Some((CLOSE, ref payload)) => code(payload).map_or_else(|problem| problem, told),
-            Heard::Some((first, ref payload)) => {
-                format!("{} instead of {}", kind(first, payload), kind(frame.0, &frame.1))
-            }
+            Heard::Some(ref found) => match missing.iter().position(|frame| *frame == found) {
+                Some(index) => {
+                    missing.remove(index);
+                    if missing.is_empty() {
+                        return Ok(Finding::pass("echoed"));
+                    }
+                    heard = answer(peer, arena.bounds.patience)?;
+                    continue;
+                }
+                None => format!("{} that was not sent", kind(found.0, &found.1)),
+            },
             Heard::End(_) => "ended without a close frame".to_owned(),
-            Heard::Nothing => arena.nothing("no echo"),
+            Heard::Nothing => {
+                let missing: Vec<_> =
+                    missing.iter().map(|(first, sent)| kind(*first, sent)).collect();
+                format!("{}: {}", arena.nothing("something is missing"), missing.join(", "))
+            }
         };
         return Ok(Finding::fail(problem));
     }
-    Ok(Finding::pass("echoed"))
 }
 
 /// Whether the server ends the connection; what it still sends is passed over.

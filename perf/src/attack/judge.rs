@@ -1,6 +1,7 @@
 //! Runs rows, one after the other, and judges each by what it did to the server and to others too.
 
 use super::{
+    NAME_WIDTH,
     arena::{Arena, Bounds, Calm, Noticed, watch},
     process::Process,
     row::{Finding, Row, Verdict},
@@ -147,7 +148,7 @@ fn with_memory(
 impl fmt::Display for Judged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Finding { verdict, happened } = &self.finding;
-        write!(f, "{}  {:<40} {happened}", verdict.name(), self.row.name)?;
+        write!(f, "{}  {:<NAME_WIDTH$} {happened}", verdict.name(), self.row.name)?;
         if let Some(cost) = &self.cost {
             write!(f, " ({cost})")?;
         }

@@ -18,8 +18,6 @@ mod request;
 mod row;
 
 use crate::{
-    clock::now,
-    progress::Progress,
     report::{Output, Report, Table, Unit},
     target::Target,
 };
@@ -68,20 +66,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let rows = wanted(target, &options.rows)?;
     let arena = Arena { target, bounds: &options.bounds, process: process.as_ref() };
     let mut judge = Judge::new(arena);
-    let mut progress = Progress::new("attack", "rows", rows.len() as u64, now());
     let mut judged = Vec::new();
     for row in &rows {
-        judged.push(judge.judge(row));
-        progress.set(now(), judged.len() as u64);
+        let row = judge.judge(row);
+        options.output.line(&row)?;
+        judged.push(row);
     }
-    drop(progress);
     let code = options.output.finish(&report(options, &judged))?;
     let has_failed = judged.iter().any(|row| row.finding.verdict == Verdict::Fail);
     Ok(if has_failed { ExitCode::FAILURE } else { code })
 }
 
 /// How long the names are.
-const NAME_WIDTH: usize = 37;
+pub(crate) const NAME_WIDTH: usize = 37;
 
 fn report(options: &Options, judged: &[Judged<'_>]) -> Report {
     let mut report = Report::new("attack", options);
@@ -109,7 +106,7 @@ fn report(options: &Options, judged: &[Judged<'_>]) -> Report {
             row.rule.text().into(),
         ]);
     }
-    report.table(table);
+    report.table(table.written());
     report.counts("verdicts", "rows", counts);
     report
 }

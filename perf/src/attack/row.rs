@@ -97,6 +97,8 @@ pub(crate) struct Rule {
     pub(crate) level: Level,
     /// A section of an RFC, or the advisory of a server that this class of attack hit.
     pub(crate) source: &'static str,
+    /// What is recommended beside it.
+    pub(crate) also: Option<&'static str>,
 }
 
 impl Rule {
@@ -105,16 +107,17 @@ impl Rule {
             Level::Must => "MUST",
             Level::Should => "SHOULD",
         };
-        format!("{level}, {}", self.source)
+        let also = self.also.map(|also| format!("; SHOULD, {also}"));
+        format!("{level}, {}{}", self.source, also.unwrap_or_default())
     }
 }
 
 pub(crate) const fn must(source: &'static str) -> Rule {
-    Rule { level: Level::Must, source }
+    Rule { level: Level::Must, source, also: None }
 }
 
 pub(crate) const fn should(source: &'static str) -> Rule {
-    Rule { level: Level::Should, source }
+    Rule { level: Level::Should, source, also: None }
 }
 
 pub(crate) enum Attack {
