@@ -3,6 +3,7 @@
 mod attack;
 mod client;
 mod clock;
+mod compare;
 mod cpu;
 mod echo;
 mod fanout;
@@ -13,6 +14,7 @@ mod memory;
 mod progress;
 #[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
 mod report;
+mod server;
 mod sim;
 mod slow;
 mod target;
@@ -46,6 +48,8 @@ enum Mode {
     /// Attacks a server that echoes, as hostile and broken peers do, and tells what came of it, a row
     /// an attack: handshakes, frames, floods.
     Attack(attack::Options),
+    /// Compares servers: the same work on each of them in turn, and what it costs each.
+    Compare(compare::Options),
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
     /// Checks that an echo server is right, before it is measured: text, binary, empty and large
@@ -72,6 +76,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),
         Mode::Slow(options) => return slow::run(&options),
+        Mode::Compare(options) => return compare::run(options),
         Mode::Sim(options) => return sim::run(&options),
         Mode::Verify(options) => println!("{}", verify::run(&options)?),
     }

@@ -3,7 +3,6 @@
 
 pub(crate) mod bare;
 mod message;
-pub(crate) mod process;
 pub(crate) mod report;
 mod subscribers;
 
@@ -11,10 +10,10 @@ use crate::{
     clock::now,
     progress::Progress,
     report::{Output, Report},
+    server::{Server, ServerCommand},
 };
 use clap::Args;
 use message::Burst;
-use process::{Server, ServerCommand};
 use report::{Cost, Row};
 use serde::Serialize;
 use std::{error::Error, process::ExitCode, time::Duration};

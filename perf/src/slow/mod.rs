@@ -10,13 +10,11 @@ use crate::{
     client,
     clock::now,
     cpu,
-    fanout::{
-        parse_count,
-        process::{Server, ServerCommand},
-    },
+    fanout::parse_count,
     memory::anonymous_bytes,
     progress::Progress,
     report::{Output, Report},
+    server::{Server, ServerCommand},
     target::Target,
 };
 use clap::Args;

@@ -1,12 +1,12 @@
 //! A server that is started to be measured.
 
 use crate::{client, clock::now, cpu, target::Target};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::{
     env,
     error::Error,
-    io,
-    net::TcpListener,
+    fmt, io,
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     str::FromStr,
     thread::sleep,
@@ -19,29 +19,50 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a server to fall asleep: one that runs is accounted up to the last tick only.
 const SETTLE: Duration = Duration::from_millis(10);
 
-/// How to start a server: a program and its arguments, `{address}` where its address belongs. No
-/// shell reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How to start a server: a program and its arguments, `{address}` where its HOST:PORT belongs, or
+/// `{port}` where its port does, on 127.0.0.1. No shell reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub(crate) struct ServerCommand {
     words: Vec<String>,
 }
 
 impl ServerCommand {
     /// The floor of this very program.
-    pub(super) fn bare() -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn bare() -> Result<Self, Box<dyn Error>> {
         let program = env::current_exe()?.into_os_string();
         let program = program.into_string().map_err(|_| "this program's path is not UTF-8")?;
         Ok(Self { words: [&program, "bare", "--listen", "{address}"].map(str::to_owned).into() })
     }
 
-    fn words_for(&self, address: &str) -> Vec<String> {
-        self.words.iter().map(|word| word.replace("{address}", address)).collect()
+    /// The same, on one core.
+    pub(crate) fn on_core(&self, core: usize) -> Self {
+        let mut words = pinned_to(core);
+        words.extend_from_slice(&self.words);
+        Self { words }
+    }
+
+    fn words_for(&self, address: SocketAddr) -> Vec<String> {
+        let (address, port) = (address.to_string(), address.port().to_string());
+        let fill = |word: &String| word.replace("{address}", &address).replace("{port}", &port);
+        self.words.iter().map(fill).collect()
     }
 }
 
-impl Serialize for ServerCommand {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.words.join(" "))
+/// What to put before a command, for it to run on one core.
+pub(crate) fn pinned_to(core: usize) -> Vec<String> {
+    ["taskset", "-c", &core.to_string()].map(str::to_owned).into()
+}
+
+impl From<ServerCommand> for String {
+    fn from(command: ServerCommand) -> Self {
+        command.to_string()
+    }
+}
+
+impl fmt::Display for ServerCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words.join(" "))
     }
 }
 
@@ -49,8 +70,8 @@ impl FromStr for ServerCommand {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.contains("{address}") {
-            return Err("expected a command with {address} in it");
+        if !text.contains("{address}") && !text.contains("{port}") {
+            return Err("expected a command with {address} or {port} in it");
         }
         Ok(Self { words: text.split_whitespace().map(str::to_owned).collect() })
     }
@@ -65,9 +86,9 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port of this machine, and waits until it serves WebSockets.
     pub(crate) fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let target = format!("ws://{address}/").parse()?;
-        let words = command.words_for(&address);
+        let words = command.words_for(address);
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::null())
@@ -97,7 +118,7 @@ impl Server {
     }
 
     /// The CPU time that it has used, once it sleeps.
-    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> io::Result<Duration> {
         sleep(SETTLE);
         cpu::time(&self.child.id().to_string())
     }
@@ -119,7 +140,10 @@ mod tests {
     fn the_address_is_put_where_the_command_wants_it() {
         let command: ServerCommand = "taskset -c 0 server  --listen={address} -v".parse().unwrap();
         let words = ["taskset", "-c", "0", "server", "--listen=127.0.0.1:1", "-v"];
-        assert_eq!(command.words_for("127.0.0.1:1"), words);
+        assert_eq!(command.words_for(([127, 0, 0, 1], 1).into()), words);
+        let command: ServerCommand = "server {port}".parse().unwrap();
+        let words = ["taskset", "-c", "1", "server", "80"];
+        assert_eq!(command.on_core(1).words_for(([127, 0, 0, 1], 80).into()), words);
         assert!("server --listen 127.0.0.1:9001".parse::<ServerCommand>().is_err());
         assert!("".parse::<ServerCommand>().is_err());
     }

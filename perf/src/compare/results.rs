@@ -1,0 +1,160 @@
+//! What each round said, and what all of them say.
+
+use super::{
+    measurement::{Measurement, Take},
+    round::Contestant,
+};
+use crate::report::{Cell, Report, Table, Unit};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// The values of all rounds.
+#[derive(Debug)]
+pub(super) struct Results {
+    names: Vec<String>,
+    columns: Vec<ResultColumn>,
+    /// What went wrong, and what makes a figure doubtful; each once.
+    remarks: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct ResultColumn {
+    measurement: usize,
+    take: Take,
+    /// Of each server.
+    rounds: Vec<Vec<f64>>,
+}
+
+impl Results {
+    pub(super) fn new(contestants: &[Contestant], measurements: &[Measurement]) -> Self {
+        let names: Vec<_> = contestants.iter().map(|one| one.name.clone()).collect();
+        let takes = measurements.iter().enumerate().flat_map(|(index, measurement)| {
+            measurement.takes.iter().map(move |take| (index, take))
+        });
+        let column = |(measurement, take): (usize, &Take)| ResultColumn {
+            measurement,
+            take: take.clone(),
+            rounds: vec![Vec::new(); names.len()],
+        };
+        Self { columns: takes.map(column).collect(), names, remarks: BTreeSet::new() }
+    }
+
+    /// A run gave this; `None` if it is nothing for the server.
+    pub(super) fn add(&mut self, server: usize, measurement: usize, run: Option<&Value>) {
+        let Some(run) = run else { return };
+        let name = &self.names[server];
+        for column in self.columns.iter_mut().filter(|column| column.measurement == measurement) {
+            let what = format!("{name}, {}, {}", column.take.table, column.take.column);
+            match column.take.value(run) {
+                Some(value) => column.rounds[server].push(value),
+                None => _ = self.remarks.insert(format!("{what}: the run has no such figure")),
+            }
+            for reason in run["invalid_because"].as_array().into_iter().flatten() {
+                self.remarks.insert(format!("{what}: {}", reason.as_str().unwrap_or_default()));
+            }
+        }
+    }
+
+    /// A run failed.
+    pub(super) fn fail(&mut self, server: usize, measurement: usize, error: &str) {
+        let column = self.columns.iter().find(|column| column.measurement == measurement);
+        let what = column.map_or("", |column| &column.take.table);
+        self.remarks.insert(format!("{}, {what}: {error}", self.names[server]));
+    }
+
+    /// Tables of medians, each with the first server's ratio to the best of the others.
+    pub(super) fn report(&self, report: &mut Report) {
+        let mut rest = &self.columns[..];
+        while let Some(first) = rest.first() {
+            let together = rest.iter().take_while(|column| column.take.table == first.take.table);
+            let (columns, others) = rest.split_at(together.count());
+            report.table(self.table(&first.take.table, columns));
+            rest = others;
+        }
+        let spreads = self
+            .columns
+            .iter()
+            .flat_map(|column| &column.rounds)
+            .filter_map(|rounds| spread(rounds));
+        let spreads: Vec<_> = spreads.collect();
+        if let Some(median) = median(&spreads) {
+            let most = spreads.iter().copied().fold(0.0, f64::max);
+            report.note(format!(
+                "Each number is the median of its rounds. From the least to the most of them it is {:.0} % of \
+                 the median in the median cell, {:.0} % in the worst.",
+                median * 100.0,
+                most * 100.0
+            ));
+        }
+        for remark in &self.remarks {
+            report.note(remark.as_str());
+        }
+    }
+
+    fn table(&self, title: &str, columns: &[ResultColumn]) -> Table {
+        let unit = |column: &ResultColumn| {
+            Some(if column.take.is_less_better() { Unit::BytesPerConnection } else { Unit::Count })
+        };
+        let heads = columns.iter().map(|column| (&*column.take.column, unit(column)));
+        let heads: Vec<_> = [("server", None)].into_iter().chain(heads).collect();
+        let mut table = Table::new(title, &heads);
+        for (server, name) in self.names.iter().enumerate() {
+            let medians = columns.iter().map(|column| median(&column.rounds[server]).into());
+            table.row([Cell::from(&**name)].into_iter().chain(medians).collect());
+        }
+        if let [first, _, ..] = &self.names[..] {
+            let ratios = columns.iter().map(|column| match column.ratio() {
+                Some(ratio) => format!("{ratio:.3}").into(),
+                None => Cell::None,
+            });
+            let name = Cell::from(format!("{first} / best of the others"));
+            table.row([name].into_iter().chain(ratios).collect());
+        }
+        table
+    }
+}
+
+impl ResultColumn {
+    /// The first server's median to that of the best of the others.
+    fn ratio(&self) -> Option<f64> {
+        let (own, others) = self.rounds.split_first()?;
+        let others = others.iter().filter_map(|rounds| median(rounds));
+        let best = match self.take.is_less_better() {
+            true => others.reduce(f64::min),
+            false => others.reduce(f64::max),
+        };
+        let (own, best) = (median(own)?, best?);
+        (best > 0.0).then(|| own / best)
+    }
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) =
+        (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some((low + high) / 2.0)
+}
+
+/// From the least to the most, as a part of the median.
+fn spread(values: &[f64]) -> Option<f64> {
+    let most = values.iter().copied().reduce(f64::max)?;
+    let least = values.iter().copied().reduce(f64::min)?;
+    let median = median(values)?;
+    (values.len() > 1 && median > 0.0).then(|| (most - least) / median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[3.0, 1.0, 20.0]), Some(3.0));
+        assert_eq!(median(&[3.0, 1.0, 20.0, 5.0]), Some(4.0));
+        assert_eq!(spread(&[3.0]), None);
+        assert_eq!(spread(&[8.0, 10.0, 12.0]), Some(0.4));
+    }
+}

@@ -1,0 +1,126 @@
+//! Who is measured, and the rounds.
+
+use super::{
+    Options, Placement,
+    measurement::{Measurement, Start},
+    results::Results,
+};
+use crate::{
+    clock::now,
+    progress::Progress,
+    server::{Server, ServerCommand, pinned_to},
+    verify::verify,
+};
+use serde_json::Value;
+use std::{env, error::Error, io, process::Command};
+
+/// A server that is measured.
+#[derive(Debug)]
+pub(super) struct Contestant {
+    pub(super) name: String,
+    pub(super) echo: ServerCommand,
+    pub(super) publish: Option<ServerCommand>,
+}
+
+/// Leaves out those that do not do what is to be measured, and tells why. The first one has to.
+pub(super) fn leave_out(contestants: &mut Vec<Contestant>) -> Result<Vec<String>, Box<dyn Error>> {
+    let (mut fit, mut left_out) = (Vec::new(), Vec::new());
+    for one in contestants.drain(..) {
+        let started = Server::start(&one.echo).map_err(|error| error.to_string());
+        match started.and_then(|server| verify(server.target())) {
+            Ok(()) => fit.push(one),
+            Err(error) if fit.is_empty() => return Err(format!("{}: {error}", one.name).into()),
+            Err(error) => left_out.push(format!("{} is left out: {error}", one.name)),
+        }
+    }
+    *contestants = fit;
+    Ok(left_out)
+}
+
+/// Measures each on each server, in turns.
+pub(super) fn measure_all(
+    options: &Options,
+    contestants: &[Contestant],
+    measurements: &[Measurement],
+    results: &mut Results,
+) {
+    let total = measurements.len() * options.rounds * contestants.len();
+    let mut progress = Progress::new("comparing", "runs", total as u64, now());
+    let mut done = 0;
+    // What is measured once all run is measured together, so that each server is started once for it.
+    let mut running: Vec<Option<Server>> = Vec::new();
+    for (index, measurement) in measurements.iter().enumerate() {
+        if measurement.start == Start::Once {
+            running.resize_with(contestants.len(), || None);
+        } else {
+            running.clear();
+        }
+        for round in 0..options.rounds {
+            for turn in 0..contestants.len() {
+                // Who comes first in a round comes last in the next one.
+                let number = (round + turn) % contestants.len();
+                let side = Side {
+                    contestant: &contestants[number],
+                    running: running.get_mut(number),
+                    cores: [options.cores[0], options.cores[1]],
+                };
+                match side.measure(measurement) {
+                    Ok(run) => results.add(number, index, run.as_ref()),
+                    Err(error) => results.fail(number, index, &error.to_string()),
+                }
+                done += 1;
+                progress.set(now(), done);
+            }
+        }
+    }
+}
+
+struct Side<'c> {
+    contestant: &'c Contestant,
+    /// Where it is kept from run to run, if it is.
+    running: Option<&'c mut Option<Server>>,
+    /// Of the servers, and the other one.
+    cores: [usize; 2],
+}
+
+impl Side<'_> {
+    /// `None` if this is nothing for this server.
+    fn measure(self, measurement: &Measurement) -> Result<Option<Value>, Box<dyn Error>> {
+        let [core, other] = self.cores;
+        let load = match measurement.placement {
+            Placement::Same => core,
+            Placement::Cross => other,
+        };
+        let echo = self.contestant.echo.on_core(core);
+        let mut fresh = None;
+        let server = match (measurement.start, self.running) {
+            (Start::ByMode, _) => {
+                let Some(publish) = &self.contestant.publish else { return Ok(None) };
+                return run_mode(load, measurement.arguments_with(&publish.on_core(core)))
+                    .map(Some);
+            }
+            (Start::Once, Some(Some(server))) => server,
+            (Start::Once, Some(none)) => none.insert(Server::start(&echo)?),
+            (Start::Anew, _) | (Start::Once, None) => fresh.insert(Server::start(&echo)?),
+        };
+        let arguments = measurement.arguments_for(server.target().address, server.pid());
+        run_mode(load, arguments).map(Some)
+    }
+}
+
+/// Runs another mode of this program on one core; its result.
+fn run_mode(core: usize, arguments: Vec<String>) -> Result<Value, Box<dyn Error>> {
+    let words = pinned_to(core);
+    let output = Command::new(&words[0])
+        .args(&words[1..])
+        .arg(env::current_exe()?)
+        .args(arguments)
+        .args(["--json", "-"])
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", words[0])))?;
+    serde_json::from_slice(&output.stdout).map_err(|_| {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let line = text.lines().rfind(|line| !line.trim().is_empty());
+        line.unwrap_or("it said nothing").trim().into()
+    })
+}
