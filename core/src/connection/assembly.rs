@@ -1,5 +1,6 @@
 //! What is kept of a frame that has not all arrived, and of a message that lacks fragments.
 
+use super::context::{Context, POOL_ENTRY_BYTES_MAX};
 use crate::{
     Role,
     error::Violation,
@@ -35,6 +36,9 @@ pub(super) struct FrameState {
     key: Option<[u8; 4]>,
     remaining: u64,
 }
+
+/// How many times what has arrived of a message its buffer may have room for.
+const ROOM_MAX: usize = 8;
 
 impl Default for Assembly {
     fn default() -> Self {
@@ -86,7 +90,7 @@ impl Assembly {
         &mut self,
         input: &mut &mut [u8],
         role: Role,
-        limits: &Limits,
+        context: &mut Context,
     ) -> Result<Option<FrameState>, Violation> {
         loop {
             if self.frame.is_none() {
@@ -95,9 +99,9 @@ impl Assembly {
                 }
                 let expect = Expect::from_peer_of(role, self.is_in_message());
                 let Some(header) = self.take_header(input, expect)? else { return Ok(None) };
-                self.begin(header, limits)?;
+                self.begin(header, &context.limits)?;
             }
-            match self.take_payload(input)? {
+            match self.take_payload(input, context)? {
                 Some(frame) if frame.fin => return Ok(Some(frame)),
                 Some(_) => {}
                 None => return Ok(None),
@@ -162,7 +166,11 @@ impl Assembly {
     }
 
     /// Takes what `input` has of the frame under way; returns the frame when it is complete.
-    fn take_payload(&mut self, input: &mut &mut [u8]) -> Result<Option<FrameState>, Violation> {
+    fn take_payload(
+        &mut self,
+        input: &mut &mut [u8],
+        context: &mut Context,
+    ) -> Result<Option<FrameState>, Violation> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         let len = usize::try_from(frame.remaining).unwrap_or(usize::MAX).min(input.len());
         let chunk = input.split_off_mut(..len).unwrap_or_default();
@@ -177,8 +185,28 @@ impl Assembly {
             self.control[held..held + len].copy_from_slice(chunk);
             self.control_len += len as u8;
         } else if self.message == Some(MessageKind::Text) {
+            let room = Room::new(self.text.len(), self.text.capacity(), len, frame.remaining);
+            if let Some(room) = room {
+                match room.used_buffer(context).map(String::from_utf8) {
+                    Some(Ok(mut text)) => {
+                        text.push_str(&self.text);
+                        context.keep_large(std::mem::replace(&mut self.text, text).into_bytes());
+                    }
+                    _ => self.text.reserve_exact(room.bytes - self.text.len()),
+                }
+            }
             self.stream.push(chunk, &mut self.text).map_err(|_| Violation::TextNotUtf8)?;
         } else {
+            let room = Room::new(self.binary.len(), self.binary.capacity(), len, frame.remaining);
+            if let Some(room) = room {
+                match room.used_buffer(context) {
+                    Some(mut binary) => {
+                        binary.extend_from_slice(&self.binary);
+                        context.keep_large(std::mem::replace(&mut self.binary, binary));
+                    }
+                    None => self.binary.reserve_exact(room.bytes - self.binary.len()),
+                }
+            }
             self.binary.extend_from_slice(chunk);
         }
         if frame.remaining > 0 {
@@ -189,6 +217,11 @@ impl Assembly {
         }
         self.frame = None;
         Ok(Some(frame))
+    }
+
+    /// The buffers of its message, which it loses.
+    pub(super) fn take_buffers(&mut self) -> [Vec<u8>; 2] {
+        [std::mem::take(&mut self.text).into_bytes(), std::mem::take(&mut self.binary)]
     }
 
     /// The payload of the control frame that was just completed.
@@ -202,6 +235,33 @@ impl Assembly {
             Some(MessageKind::Text) => Message::Text(&self.text),
             _ => Message::Binary(&self.binary),
         }
+    }
+}
+
+/// What a message needs that becomes too large for a buffer that is pooled with its assembly.
+struct Room {
+    /// What its frame has announced, but no more than what has arrived vouches for.
+    least: usize,
+    /// At least twice what it had, if it grows: so that it does in few steps.
+    bytes: usize,
+    most: usize,
+}
+
+impl Room {
+    /// `None` if the buffer is large enough, or small.
+    fn new(held: usize, capacity: usize, more: usize, remaining: u64) -> Option<Self> {
+        let arrived = held + more;
+        if arrived <= capacity.max(POOL_ENTRY_BYTES_MAX) {
+            return None;
+        }
+        let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
+        let most = arrived.saturating_mul(ROOM_MAX);
+        let least = arrived.saturating_add(remaining).min(most);
+        Some(Self { least, bytes: least.max(2 * capacity), most })
+    }
+
+    fn used_buffer(&self, context: &mut Context) -> Option<Vec<u8>> {
+        context.take_large(self.least..=self.most)
     }
 }
 
@@ -219,7 +279,8 @@ mod tests {
         let message = Some(MessageKind::Binary);
         let mut assembly = Assembly { message, fragments: u32::MAX, ..Assembly::default() };
         let mut bytes = *b"\x00\x01x";
-        let advanced = assembly.advance(&mut &mut bytes[..], Role::Client, &limits);
+        let mut context = Context::new(limits, [0; 32]);
+        let advanced = assembly.advance(&mut &mut bytes[..], Role::Client, &mut context);
         assert!(matches!(advanced, Ok(None)), "{advanced:?}");
         assert_eq!((assembly.fragments, &assembly.binary[..]), (u32::MAX, &b"x"[..]));
     }

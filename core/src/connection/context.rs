@@ -6,6 +6,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
+use std::ops::RangeInclusive;
 
 /// The limits, the reusable buffers and the masking keys of any number of connections that run on
 /// one thread.
@@ -15,14 +16,20 @@ pub struct Context {
     mask_keys: ChaCha8Rng,
     #[expect(clippy::vec_box, reason = "the boxes themselves move into connections and back")]
     pool: Vec<Box<Assembly>>,
+    /// Buffers of messages beyond [`POOL_ENTRY_BYTES_MAX`], empty.
+    large: Vec<Vec<u8>>,
     pool_bytes: usize,
+    large_bytes: usize,
 }
 
 /// What the pool may keep for the next partial frame or fragmented message.
 const POOL_BYTES_MAX: usize = 4 << 20;
 const POOL_ENTRIES_MAX: usize = 256;
-/// A larger buffer is given back: the next to borrow it may hold it for a single byte.
-const POOL_ENTRY_BYTES_MAX: usize = 64 << 10;
+/// A larger buffer is kept apart: the next to borrow this one may hold it for a single byte.
+pub(super) const POOL_ENTRY_BYTES_MAX: usize = 64 << 10;
+/// What may be kept of larger ones: new memory for each large message would cost more than the rest of it.
+const LARGE_BYTES_MAX: usize = 16 << 20;
+const LARGE_ENTRIES_MAX: usize = 128;
 
 impl Context {
     /// A context with these limits.
@@ -32,7 +39,8 @@ impl Context {
     /// not mask, and may pass zeros.
     pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
         let mask_keys = ChaCha8Rng::from_seed(seed);
-        Self { limits, mask_keys, pool: Vec::new(), pool_bytes: 0 }
+        let (pool, large) = (Vec::new(), Vec::new());
+        Self { limits, mask_keys, pool, large, pool_bytes: 0, large_bytes: 0 }
     }
 
     /// The limits that received messages are held to.
@@ -42,13 +50,13 @@ impl Context {
 
     /// Gives back the memory that is kept for reuse: for a time of quiet.
     pub fn trim(&mut self) {
-        self.pool = Vec::new();
-        self.pool_bytes = 0;
+        (self.pool, self.large) = (Vec::new(), Vec::new());
+        (self.pool_bytes, self.large_bytes) = (0, 0);
     }
 
-    /// Bytes kept for reuse: at most 4 MiB and a little.
+    /// Bytes kept for reuse: at most 20 MiB and a little.
     pub const fn pooled_bytes(&self) -> usize {
-        self.pool_bytes
+        self.pool_bytes + self.large_bytes
     }
 
     pub(super) fn next_mask(&mut self) -> [u8; 4] {
@@ -63,6 +71,11 @@ impl Context {
 
     pub(super) fn recycle(&mut self, mut assembly: Box<Assembly>) {
         assembly.reset();
+        if assembly.capacity() > POOL_ENTRY_BYTES_MAX {
+            for buffer in assembly.take_buffers() {
+                self.keep_large(buffer);
+            }
+        }
         let bytes = self.pool_bytes + assembly.capacity();
         if assembly.capacity() <= POOL_ENTRY_BYTES_MAX
             && bytes <= POOL_BYTES_MAX
@@ -70,6 +83,26 @@ impl Context {
         {
             self.pool_bytes = bytes;
             self.pool.push(assembly);
+        }
+    }
+
+    /// An empty buffer of such a capacity, if there is one.
+    pub(super) fn take_large(&mut self, capacity: RangeInclusive<usize>) -> Option<Vec<u8>> {
+        let index = self.large.iter().rposition(|buffer| capacity.contains(&buffer.capacity()))?;
+        let buffer = self.large.swap_remove(index);
+        self.large_bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    pub(super) fn keep_large(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let bytes = self.large_bytes + buffer.capacity();
+        if buffer.capacity() > POOL_ENTRY_BYTES_MAX
+            && bytes <= LARGE_BYTES_MAX
+            && self.large.len() < LARGE_ENTRIES_MAX
+        {
+            self.large_bytes = bytes;
+            self.large.push(buffer);
         }
     }
 }

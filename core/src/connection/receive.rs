@@ -157,7 +157,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
         let mut assembly = self.assembly.take().unwrap_or_else(|| context.take_assembly());
-        let frame = match assembly.advance(&mut received.input, self.role, &context.limits) {
+        let frame = match assembly.advance(&mut received.input, self.role, context) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 self.assembly = Some(assembly);

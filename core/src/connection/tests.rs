@@ -480,17 +480,56 @@ mod limits {
     }
 
     #[test]
-    fn a_small_buffer_is_kept_for_the_next_and_a_large_one_given_back() {
+    fn a_small_buffer_is_kept_for_the_next_message_in_pieces() {
         let mut server = End::new(Role::Server);
         server.receive_cut(&masked(0x82, &[0; 10_000]), [1000; 9].into_iter());
         assert!(server.connection.assembly.is_none());
         assert!(server.context.pooled_bytes() >= 10_000);
         server.context.trim();
         assert_eq!(server.context.pooled_bytes(), 0);
-        // Otherwise a connection that has sent one byte could hold it.
-        server.receive_cut(&masked(0x82, &[0; 100_000]), [1000; 99].into_iter());
-        assert!(server.connection.assembly.is_none());
-        assert_eq!(server.context.pooled_bytes(), 0);
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_for_those_that_have_sent_a_good_part_of_it() {
+        for first in [0x81, 0x82] {
+            let mut server = End::new(Role::Server);
+            server.receive_cut(&masked(first, &[b'x'; 1_000_000]), [10_000; 99].into_iter());
+            assert!(server.connection.assembly.is_none());
+            assert!(server.context.pooled_bytes() >= 1_000_000);
+            let next = masked(first, &[b'y'; 1_000_000]);
+            // With one byte, or with less than an eighth of it, a connection could hold it for nothing.
+            server.receive(&next[..1]);
+            server.receive(&next[1..100_000]);
+            assert!(server.context.pooled_bytes() >= 1_000_000);
+            server.receive(&next[100_000..900_000]);
+            assert!(server.context.pooled_bytes() < 1_000_000);
+            server.receive(&next[900_000..]);
+            assert!(server.context.pooled_bytes() >= 1_000_000);
+            let expected = ["x", "y"].map(|letter| match first {
+                0x81 => Owned::Text(letter.repeat(1_000_000)),
+                _ => Owned::Binary(letter.repeat(1_000_000).into()),
+            });
+            assert!(server.events == expected);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_large_buffers_is_bounded() {
+        let mut context = Context::new(Limits::default(), [0; 32]);
+        for _ in 0..100 {
+            context.keep_large(Vec::with_capacity(1 << 20));
+            context.keep_large(Vec::with_capacity(64 << 10));
+        }
+        assert_eq!(context.pooled_bytes(), 16 << 20);
+        for _ in 0..16 {
+            assert!(context.take_large(1 << 20..=2 << 20).is_some());
+        }
+        assert!(context.take_large(0..=usize::MAX).is_none());
+        assert_eq!(context.pooled_bytes(), 0);
+        for _ in 0..1000 {
+            context.keep_large(Vec::with_capacity((64 << 10) + 1));
+        }
+        assert!(context.pooled_bytes() < 9 << 20);
     }
 }
 
