@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// long the run is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heat {
-    /// How long a column is, in milliseconds: 1000 times a power of two.
+    /// How long a column is, in milliseconds: 125 times a power of two.
     column_milliseconds: u64,
     /// From the start of the measurement on, [`ROWS`] counts each at most.
     columns: Vec<Vec<u64>>,
@@ -22,7 +22,7 @@ const HIGHEST_BITS: u32 = 36;
 pub(crate) const ROWS: usize = ((HIGHEST_BITS - LOWEST_BITS) << PARTS_BITS) as usize;
 /// With more columns, two become one.
 const COLUMNS_MAX: usize = 240;
-const FIRST_COLUMN_MILLISECONDS: u64 = 1000;
+const FIRST_COLUMN_MILLISECONDS: u64 = 125;
 
 impl Default for Heat {
     fn default() -> Self {
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn a_long_run_has_longer_columns_and_loses_no_count() {
         let mut heat = Heat::default();
-        for second in 0..1000 {
-            heat.record(second * 1000, 5000);
+        for step in 0..1000 {
+            heat.record(step * 125, 5000);
         }
-        assert_eq!(heat.column_seconds(), 8.0);
+        assert_eq!(heat.column_seconds(), 1.0);
         assert_eq!(heat.columns().len(), 125);
         assert!(heat.columns().iter().all(|column| column[row(5000)] == 8));
     }

@@ -149,7 +149,7 @@ fn unit(unit: Unit) -> Markup {
 
 /// The colours of lines, in their order.
 fn legend(labels: &[&str]) -> Markup {
-    let colors = ["one", "two", "three", "four"];
+    let colors = ["one", "two", "three", "four", "five", "six"];
     html! {
         span.legend { @for (label, color) in labels.iter().zip(colors.into_iter().cycle()) {
             span { i.(color) {} (label) }

@@ -164,6 +164,11 @@ fn percentiles_are_in_the_form_that_is_plotted_and_say_the_same() {
         before = value;
     }
     assert!(rows.len() > 40 && before >= 70.0, "{text}");
+    let nothing = histogram::percentiles(&Histogram::new(3).unwrap());
+    assert!(
+        !nothing.contains("NaN") && nothing.contains("Total count    =            0]"),
+        "{nothing}"
+    );
 }
 
 #[test]

@@ -24,11 +24,13 @@ type Chart<'a, 's> = ChartContext<'a, SVGBackend<'s>, Cartesian2d<Scale, Scale>>
 const INK: RGBColor = RGBColor(0x37, 0x41, 0x51);
 const GRID: RGBColor = RGBColor(0xe5, 0xe7, 0xeb);
 /// Of lines, one after the other; the page names them so in its legend.
-const COLORS: [RGBColor; 4] = [
+const COLORS: [RGBColor; 6] = [
     RGBColor(0x25, 0x63, 0xeb),
     RGBColor(0xd9, 0x77, 0x06),
     RGBColor(0x05, 0x96, 0x69),
     RGBColor(0xc0, 0x26, 0xd3),
+    RGBColor(0xdc, 0x26, 0x26),
+    RGBColor(0x08, 0x91, 0xb2),
 ];
 const WIDTH: u32 = 600;
 const HEIGHT: u32 = 340;
@@ -206,4 +208,20 @@ fn chart<'a, 's>(area: &'a Area<'s>, x: &Scale, y: &Scale, labels: u32) -> Drawn
         .label_style(font())
         .draw()?;
     Ok(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_style_of_the_page_knows_each_colour() {
+        let style = include_str!("../style.css");
+        for RGBColor(red, green, blue) in COLORS {
+            let color = format!("#{red:02X}{green:02X}{blue:02X}");
+            assert!(style.contains(&format!("[fill=\"{color}\"]")), "{color}");
+            assert!(style.contains(&format!("[stroke=\"{color}\"]")), "{color}");
+            assert!(style.contains(&format!(": {};", color.to_lowercase())), "{color}");
+        }
+    }
 }
