@@ -38,12 +38,21 @@ fn time_of_process(pid: &str) -> io::Result<Duration> {
 }
 
 fn parse_stat(stat: &str) -> io::Result<Duration> {
+    parse_modes(stat).map(|(user, system)| user + system)
+}
+
+/// The same as [`time`], to a hundredth of a second: in user mode, and in the kernel.
+pub(crate) fn modes(pid: &str) -> io::Result<(Duration, Duration)> {
+    parse_modes(&fs::read_to_string(format!("/proc/{pid}/stat"))?)
+}
+
+fn parse_modes(stat: &str) -> io::Result<(Duration, Duration)> {
     // The name of the process, in parentheses, may hold anything.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks =
         |field: usize| -> Option<u32> { after_name.split_whitespace().nth(field)?.parse().ok() };
     match (ticks(11), ticks(12)) {
-        (Some(user), Some(system)) => Ok(TICK * (user + system)),
+        (Some(user), Some(system)) => Ok((TICK * user, TICK * system)),
         _ => Err(io::Error::other("unexpected form of /proc/PID/stat")),
     }
 }
@@ -62,6 +71,8 @@ mod tests {
     fn the_cpu_time_of_a_process_is_user_and_system_whatever_its_name_is() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1 0";
         assert_eq!(parse_stat(stat).unwrap(), Duration::from_millis(1750));
+        let modes = [1500, 250].map(Duration::from_millis).into();
+        assert_eq!(parse_modes(stat).unwrap(), modes);
         assert!(parse_stat("7 (a) S 1 2").is_err());
     }
 

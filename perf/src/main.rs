@@ -12,6 +12,7 @@ mod idle;
 mod load;
 mod memory;
 mod progress;
+mod raw;
 #[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
 mod report;
 mod server;
@@ -21,6 +22,9 @@ mod target;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use echo::EchoWorker;
+use load::processes::{Orders, Worker};
+use quelea::driver::Poll;
 use std::{error::Error, process::ExitCode};
 
 /// A load tool for any WebSocket server.
@@ -50,6 +54,12 @@ enum Mode {
     Attack(attack::Options),
     /// Compares servers: the same work on each of them in turn, and what it costs each.
     Compare(compare::Options),
+    /// Serves as the ceiling for `echo --raw`: TCP that sends back what it gets, and nothing else, on
+    /// the driver of the server.
+    RawServer(raw::Options),
+    /// One of several processes of a run.
+    #[command(hide = true)]
+    Process,
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
     /// Checks that an echo server is right, before it is measured: text, binary, empty and large
@@ -77,8 +87,18 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Attack(options) => return attack::run(&options),
         Mode::Slow(options) => return slow::run(&options),
         Mode::Compare(options) => return compare::run(options),
+        Mode::RawServer(options) => raw::run(&options)?,
+        Mode::Process => follow(Orders::read()?)?,
         Mode::Sim(options) => return sim::run(&options),
         Mode::Verify(options) => println!("{}", verify::run(&options)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Is one of several processes.
+fn follow(orders: Orders) -> Result<(), Box<dyn Error>> {
+    match orders.kind() {
+        EchoWorker::<Poll>::KIND => orders.follow::<EchoWorker<Poll>>(),
+        kind => Err(format!("there is no worker of the kind {kind}").into()),
+    }
 }

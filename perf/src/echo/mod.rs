@@ -1,145 +1,290 @@
 //! `quelea-perf echo`: messages that a server sends back, in flight on each connection or at a rate.
 
 mod in_flight;
+mod measured;
 mod mode;
 mod payload;
+mod search;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub(crate) use measured::Measured;
+pub(crate) use mode::Loop;
+pub(crate) use payload::Kind;
+pub(crate) use worker::{Command, EchoWorker, Plan};
 
 use crate::{
-    cpu,
-    load::{DriverKind, Engine, Outcome, Settings},
-    report::{Output, Report, Unit},
-    target::Target,
+    fanout::parse_count,
+    load::{
+        DriverKind, LoadDriver, Meter, Outcome, Used,
+        processes::{Crew, Share, shares},
+    },
+    report::{Cell, Output, Report, Table, Unit},
+    target::Destination,
 };
 use clap::Args;
-use mode::{Echo, Loop};
-use payload::Kind;
-use quelea::driver::{Driver, Poll};
+use quelea::driver::Poll;
+use search::{Bound, RATE_MAX, Search};
 use serde::Serialize;
 use std::{process::ExitCode, time::Duration};
 
 #[derive(Args, Serialize)]
 pub(crate) struct Options {
-    /// The server, such as ws://127.0.0.1:9001/.
-    #[serde(skip)]
-    target: Target,
+    #[command(flatten)]
+    #[serde(flatten)]
+    destination: Destination,
     /// How many connections.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = parse_count)]
     connections: usize,
-    /// Messages in flight on each connection (closed loop): the next is sent when one comes back.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    depth: u32,
+    /// Messages in flight on each connection: the next is sent when one comes back, so that a server
+    /// that stalls is sent less (closed loop). With --rate it is the most that may be in flight, and
+    /// what is due beyond that waits [default: 1, and 1024 with --rate].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    depth: Option<u32>,
     /// Messages a second in all, sent by the clock whatever became of those before (open loop):
     /// latency counts from when each was to be sent.
-    #[arg(long, conflicts_with = "depth")]
+    #[arg(long, value_parser = parse_rate)]
     rate: Option<f64>,
-    /// The payload of a message in bytes, or several, which take turns.
-    #[arg(long, value_delimiter = ',', default_values_t = [20])]
+    /// Searches the highest rate that holds this, such as 'p99<5ms', beginning at --rate. Each step
+    /// takes --warm-up and --seconds.
+    #[arg(long, value_name = "BOUND")]
+    find_max: Option<Bound>,
+    /// The payload of a message in bytes, or several, which take turns: 20,1024.
+    #[arg(long, value_delimiter = ',', default_values_t = [20], value_parser = parse_size)]
     size: Vec<usize>,
-    /// What messages are made of, or several, which take turns.
+    /// What messages are made of, or several, which take turns: text,binary.
     #[arg(long, value_delimiter = ',', default_values = ["text"])]
     kind: Vec<Kind>,
     /// In how many fragments each message is sent.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_fragments)]
     fragments: usize,
-    /// How long to measure.
-    #[arg(long, default_value_t = 5.0)]
+    /// Sends the payload alone to a TCP server that sends all bytes back, such as `raw-server`: no
+    /// handshake and no frames.
+    #[arg(long, conflicts_with = "fragments")]
+    raw: bool,
+    /// How long to measure, in seconds.
+    #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
     seconds: f64,
-    /// How long it runs before that.
-    #[arg(long, default_value_t = 1.0)]
+    /// How long it runs before that, in seconds.
+    #[arg(long, default_value_t = 1.0, value_parser = parse_warm_up)]
     warm_up: f64,
-    /// The server's process id: tells its CPU time a message.
-    #[arg(long)]
-    server_pid: Option<u32>,
+    /// The server's process id, or several: tells its CPU time a message.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    server_pid: Vec<u32>,
+    /// How many processes send, each on a core if there are as many [default: as many as the
+    /// connections need, of which each takes a descriptor].
+    #[arg(long, value_parser = parse_count)]
+    processes: Option<usize>,
+    /// How many connections of a process may be on their way to be open at once.
+    #[arg(long, default_value_t = 100, value_parser = parse_count)]
+    connecting_max: usize,
     /// How to speak to the kernel.
     #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
     driver: DriverKind,
+    /// Makes the run the same as another one, in what is left to chance.
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     #[serde(skip)]
     output: Output,
 }
 
-/// How long after the last second what is in flight may take.
-const DRAIN: Duration = Duration::from_secs(10);
+const SECONDS_MAX: f64 = 86_400.0;
+/// What one message may be, and all kinds of it together.
+const SIZE_MAX: usize = 64 << 20;
+const SIZES_SUM_MAX: usize = 256 << 20;
+const FRAGMENTS_MAX: usize = 100_000;
+/// Where a search begins if nobody says.
+const FIRST_RATE: f64 = 1000.0;
+/// Enough to send on while a server stalls, and a bound on what that takes.
+pub(crate) const OPEN_LOOP_DEPTH: u32 = 1024;
+/// A server that is this far behind the rate does not hold it.
+const ACHIEVED_MIN: f64 = 0.98;
+
+fn parse_number(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number >= least && number <= most => Ok(number),
+        _ => Err(format!("must be a number from {least} to {most}")),
+    }
+}
+
+pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
+    parse_number(text, 0.01, SECONDS_MAX)
+}
+
+fn parse_warm_up(text: &str) -> Result<f64, String> {
+    parse_number(text, 0.0, SECONDS_MAX)
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    parse_number(text, 0.001, RATE_MAX)
+}
+
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if size <= SIZE_MAX => Ok(size),
+        _ => Err(format!("must be a number of bytes from 0 to {SIZE_MAX}")),
+    }
+}
+
+pub(crate) fn parse_fragments(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=FRAGMENTS_MAX) => Ok(count),
+        _ => Err(format!("must be from 1 to {FRAGMENTS_MAX}")),
+    }
+}
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.driver {
-        DriverKind::Poll => measure(options, Poll::precise()?)?,
+        DriverKind::Poll => run_on::<Poll>(options)?,
     };
     options.output.finish(&report)
 }
 
-fn measure<D: Driver>(options: &Options, driver: D) -> Outcome<Report> {
-    let seed = fastrand::u64(..);
+fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
+    let plan = options.plan()?;
     let mut report = Report::new("echo", options);
-    report.seed(seed);
-    let longest = options.size.iter().copied().max().unwrap_or(0);
-    let settings =
-        Settings { message_bytes_max: longest, ..Settings::new(options.target.clone(), seed) };
-    let mut engine = Engine::new(driver, settings);
-    let mut frames = Vec::new();
-    for kind in &options.kind {
-        for size in &options.size {
-            let payload = kind.payload(*size);
-            frames.push(engine.clients().prepare(kind.message(), &payload, options.fragments));
+    report.seed(plan.seed);
+    let shares = shares(options.connections, options.processes)?;
+    let mut run: Run<'_, D> = Run { options, crew: Crew::start(plan.share(&shares))? };
+    run.connect(&shares)?;
+    match &options.find_max {
+        Some(bound) => run.search(bound, &mut report)?,
+        None => {
+            let looping = match options.rate {
+                Some(per_second) => options.open_loop(per_second),
+                None => Loop::Closed { depth: options.depth.unwrap_or(1) },
+            };
+            let (measured, server) = run.measure(looping)?;
+            measured.report(server.as_ref(), &mut report);
+            if let Loop::Closed { .. } = looping {
+                report.note("closed loop: a stall hides the messages that it held up; see --rate");
+            }
         }
     }
-    let looping = match options.rate {
-        Some(per_second) => Loop::Open { per_second },
-        None => Loop::Closed { depth: options.depth },
-    };
-    let mut echo = Echo::new(frames, looping);
-    engine.connect(&mut echo, options.connections)?;
-
-    let start = engine.now();
-    echo.start(engine.clients(), start)?;
-    engine.run(&mut echo, start + Duration::try_from_secs_f64(options.warm_up)?, |_, _| false)?;
-    engine.clients().restart_stats();
-    let begun = engine.now();
-    echo.measure(begun);
-    let server = options.server_pid.map(|pid| pid.to_string());
-    let server_time = || server.as_deref().map(cpu::time).transpose();
-    let (own_before, server_before) = (cpu::time("self")?, server_time()?);
-    let length = Duration::try_from_secs_f64(options.seconds)?;
-    engine.run(&mut echo, begun + length, |_, _| false)?;
-    let (own_after, server_after) = (cpu::time("self")?, server_time()?);
-    let ended = engine.now();
-    let messages = echo.recorder.messages();
-    echo.stop();
-    engine.run(&mut echo, ended + DRAIN, |echo, _| echo.in_flight == 0)?;
-
-    let elapsed = Duration::from_nanos(ended.since(begun));
-    let each = |time: Duration| time.as_nanos() as f64 / messages.max(1) as f64;
-    report
-        .figure("messages", "messages", messages as f64, Unit::Count)
-        .figure(
-            "messages_per_second",
-            "messages",
-            messages as f64 / elapsed.as_secs_f64(),
-            Unit::PerSecond,
-        )
-        .figure(
-            "generator_cpu_ns_per_message",
-            "generator CPU",
-            each(own_after.saturating_sub(own_before)),
-            Unit::NanosecondsPerMessage,
-        );
-    if let Some((after, before)) = server_after.zip(server_before) {
-        report.figure(
-            "server_cpu_ns_per_message",
-            "server CPU",
-            each(after.saturating_sub(before)),
-            Unit::NanosecondsPerMessage,
-        );
-    }
-    echo.recorder.report(elapsed, &mut report);
-    let stats = engine.clients().stats();
-    report.histogram("connect", "connect", &stats.connect);
-    report.histogram("upgrade", "upgrade", &stats.upgrade);
-    report.histogram("heartbeat", "heartbeat", &stats.heartbeat);
-    report.counts("closes", "closes", stats.closes.clone());
-    report.counts("errors", "errors", stats.errors.clone());
-    if let Loop::Closed { .. } = looping {
-        report.note("closed loop: a stall of the server hides the messages it held up");
-    }
+    run.crew.call(|_| Command::Close)?;
     Ok(report)
+}
+
+impl Options {
+    fn open_loop(&self, per_second: f64) -> Loop {
+        Loop::Open { per_second, depth: self.depth.unwrap_or(OPEN_LOOP_DEPTH) }
+    }
+
+    fn plan(&self) -> Outcome<Plan> {
+        let sum: usize = self.size.iter().sum::<usize>().saturating_mul(self.kind.len());
+        if sum > SIZES_SUM_MAX {
+            return Err(format!(
+                "--size: all kinds and sizes are {sum} bytes together, at most {SIZES_SUM_MAX}"
+            )
+            .into());
+        }
+        if self.raw && self.size.contains(&0) {
+            return Err("--size: nothing at all cannot be sent with --raw".into());
+        }
+        Ok(Plan {
+            target: self.destination.target()?.clone(),
+            driver: self.driver,
+            connecting_max: self.connecting_max,
+            sizes: self.size.clone(),
+            kinds: self.kind.clone(),
+            fragments: self.fragments,
+            raw: self.raw,
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            first_source: 0,
+            has_terminal: true,
+        })
+    }
+}
+
+/// Connections that are open.
+struct Run<'o, D: LoadDriver> {
+    options: &'o Options,
+    crew: Crew<EchoWorker<D>>,
+}
+
+impl<D: LoadDriver> Run<'_, D> {
+    fn connect(&mut self, shares: &[Share]) -> Outcome {
+        self.crew.call(|index| Command::Connect(shares[index].connections))?;
+        Ok(())
+    }
+
+    fn measure(&mut self, looping: Loop) -> Outcome<(Measured, Option<Used>)> {
+        let processes = self.crew.len() as f64;
+        let share = match looping {
+            Loop::Open { per_second, depth } => {
+                Loop::Open { per_second: per_second / processes, depth }
+            }
+            Loop::Closed { .. } => looping,
+        };
+        let warm_up = Duration::from_secs_f64(self.options.warm_up);
+        let length = Duration::from_secs_f64(self.options.seconds);
+        self.crew.call(|_| Command::Begin(share, warm_up))?;
+        let pids = &*self.options.server_pid;
+        let meter = (!pids.is_empty()).then(|| Meter::of_server(pids)).transpose()?;
+        self.crew.call(|_| Command::Measure(length))?;
+        let server = meter.map(|meter| meter.stop()).transpose()?;
+        let measured = self.crew.call(|_| Command::End)?.into_iter().flatten().collect();
+        Ok((Measured::sum(measured)?, server))
+    }
+
+    fn search(&mut self, bound: &Bound, report: &mut Report) -> Outcome {
+        let columns = [
+            ("asked", Some(Unit::PerSecond)),
+            ("throughput", Some(Unit::PerSecond)),
+            (bound.name(), Some(Unit::Nanoseconds)),
+            ("holds", None),
+        ];
+        let mut table = Table::new("steps", &columns).curve("throughput", bound.name());
+        let mut search = Search::new(self.options.rate.unwrap_or(FIRST_RATE));
+        let mut best = None;
+        let mut generator_fault = None;
+        while let Some(per_second) = search.next() {
+            let (measured, server) = self.measure(self.options.open_loop(per_second))?;
+            let latency = measured.recorder.latency();
+            let fault = measured.generator_fault(server.as_ref());
+            let why = if let Some(fault) = &fault {
+                Some(fault.clone())
+            } else if let Some(fault) = measured.server_fault() {
+                Some(fault)
+            } else if measured.per_second() < per_second * ACHIEVED_MIN {
+                Some("too few messages came back in time".to_owned())
+            } else {
+                (!bound.holds(latency)).then(|| "too slow".to_owned())
+            };
+            let value = bound.value(latency) as f64;
+            eprintln!(
+                "{}: {} {}, {}",
+                Unit::PerSecond.text(per_second),
+                bound.name(),
+                Unit::Nanoseconds.text(value),
+                why.as_deref().unwrap_or("holds"),
+            );
+            let cells = [per_second, measured.per_second(), value].map(Cell::Number);
+            let holds = Cell::Text(why.clone().unwrap_or_else(|| "yes".to_owned()));
+            table.row(cells.into_iter().chain([holds]).collect());
+            search.tell(per_second, why.is_none());
+            let is_lost = measured.server_fault().is_some();
+            match why {
+                None => best = Some((measured, server)),
+                Some(_) => generator_fault = fault,
+            }
+            if is_lost {
+                break;
+            }
+        }
+        match (best, search.held()) {
+            (Some((measured, server)), Some(rate)) => {
+                report.figure("rate_max", &format!("highest with {bound}"), rate, Unit::PerSecond);
+                measured.report(server.as_ref(), report);
+            }
+            _ => drop(report.invalid(format!("no rate was found that has {bound}"))),
+        }
+        if let Some(fault) = generator_fault {
+            report.invalid(format!("what ended the search was not the server: {fault}"));
+        }
+        report.table(table);
+        Ok(())
+    }
 }

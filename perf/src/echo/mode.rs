@@ -2,41 +2,43 @@
 
 use super::in_flight::InFlight;
 use crate::load::{ClientId, Clients, End, FrameId, Mode, Outcome, Recorder, Schedule, Time};
-use quelea_core::Message;
+use quelea_core::{CloseCode, Message};
+use serde::{Deserialize, Serialize};
 
 /// How messages are sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Loop {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Loop {
     /// So many in flight on each connection: the next when one comes back.
     Closed { depth: u32 },
-    /// By the clock, so many a second in all.
-    Open { per_second: f64 },
+    /// By the clock, so many a second in all, of which each connection has at most `depth` in flight.
+    Open { per_second: f64, depth: u32 },
 }
 
 /// Later than this, a message of an open loop is counted as held up by the generator.
 const LATE_NANOS: u64 = 1_000_000;
-/// So many messages of one connection are in flight at most; what is due beyond that waits, and its
-/// latency grows.
-const IN_FLIGHT_MAX: u32 = 1024;
-/// The same of all connections.
-const IN_FLIGHT_SUM_MAX: usize = 4 << 20;
 
 pub(super) struct Echo {
     frames: Vec<FrameId>,
     looping: Loop,
+    /// Those that ever were open, in the order in which they came to be.
     ids: Vec<ClientId>,
     schedule: Option<Schedule>,
     /// The number of the message that is due next.
     due: u64,
     /// No more is sent.
     is_over: bool,
-    in_flight_max: u32,
+    /// All connections are to end.
+    is_closing: bool,
     pub(super) in_flight: u64,
     pub(super) recorder: Recorder,
     /// How many were sent by the clock, and how many of them the generator itself sent late.
     pub(super) sent: u64,
     pub(super) late: u64,
+    /// Connections that ended while they were needed.
     pub(super) lost: u64,
+    /// Bytes of messages that came back.
+    pub(super) goodput: u64,
+    returned: u64,
 }
 
 #[derive(Default)]
@@ -51,51 +53,101 @@ pub(super) struct State {
 }
 
 impl Echo {
-    pub(super) fn new(frames: Vec<FrameId>, looping: Loop) -> Self {
-        let recorder = Recorder::new(Time::NEVER, matches!(looping, Loop::Open { .. }));
+    pub(super) fn new(frames: Vec<FrameId>) -> Self {
         Self {
             frames,
-            looping,
+            looping: Loop::Closed { depth: 0 },
             ids: Vec::new(),
             schedule: None,
             due: 0,
-            is_over: false,
-            in_flight_max: IN_FLIGHT_MAX,
+            is_over: true,
+            is_closing: false,
             in_flight: 0,
-            recorder,
+            recorder: Recorder::new(Time::NEVER, false),
             sent: 0,
             late: 0,
             lost: 0,
+            goodput: 0,
+            returned: 0,
         }
     }
 
     /// Begins to send, on all connections that are open.
-    pub(super) fn start(&mut self, clients: &mut Clients<State>, now: Time) -> Outcome {
-        let each = IN_FLIGHT_SUM_MAX / self.ids.len().max(1);
-        self.in_flight_max = (each as u32).clamp(16, IN_FLIGHT_MAX);
-        match self.looping {
-            Loop::Open { per_second } => {
-                self.schedule = Some(Schedule::new(now, per_second));
-                self.due = 0;
+    pub(super) fn start(&mut self, clients: &mut Clients<State>, looping: Loop, now: Time) {
+        (self.looping, self.is_over, self.due) = (looping, false, 0);
+        self.measure(Time::NEVER);
+        for id in self.ids.clone() {
+            if let Some(state) = clients.state(id) {
+                (state.sent, state.held) = (0, false);
             }
-            Loop::Closed { depth } => {
-                for id in self.ids.clone() {
-                    self.send(clients, id, depth);
-                }
+            if let Loop::Closed { depth } = looping {
+                self.send(clients, id, depth);
             }
         }
-        Ok(())
+        self.schedule = match looping {
+            Loop::Open { per_second, .. } => Some(Schedule::new(now, per_second)),
+            Loop::Closed { .. } => None,
+        };
     }
 
     /// Measures what is to be sent from now on.
     pub(super) fn measure(&mut self, now: Time) {
         self.recorder = Recorder::new(now, matches!(self.looping, Loop::Open { .. }));
-        (self.sent, self.late) = (0, 0);
+        (self.sent, self.late, self.goodput) = (0, 0, 0);
     }
 
     /// Sends no more.
     pub(super) const fn stop(&mut self) {
         self.is_over = true;
+    }
+
+    /// Ends all connections, as is good manners.
+    pub(super) fn close(&mut self, clients: &mut Clients<State>, is_raw: bool) {
+        self.is_closing = true;
+        for id in &self.ids {
+            if is_raw {
+                clients.abort(*id);
+            } else {
+                clients.close(*id, CloseCode::NORMAL);
+            }
+        }
+    }
+
+    pub(super) const fn is_open_loop(&self) -> bool {
+        matches!(self.looping, Loop::Open { .. })
+    }
+
+    /// Messages that came back since the start.
+    pub(super) const fn messages(&self) -> u64 {
+        self.returned
+    }
+
+    /// Sends one fragment of the first message on each of so many connections.
+    pub(super) fn send_fragment(
+        &mut self,
+        clients: &mut Clients<State>,
+        count: usize,
+        fragment: usize,
+        fragments: usize,
+    ) -> Outcome {
+        let ids = self.ids.get(..count).ok_or("more messages than connections")?.to_vec();
+        let frame = *self.frames.first().ok_or("no message to send")?;
+        for id in ids {
+            let is_last = fragment + 1 == fragments;
+            if !clients.send_fragment(id, frame, fragment, fragments) {
+                return Err("a connection ended before its message was sent".into());
+            }
+            if is_last && let Some(state) = clients.state(id) {
+                state.in_flight.push(frame, 1, None);
+                self.in_flight += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the sockets of the first so many connections took all that was written.
+    pub(super) fn is_written(&self, clients: &Clients<State>, count: usize) -> bool {
+        self.ids[..count].iter().all(|id| !clients.is_waiting(*id))
     }
 
     fn frame_of(&self, state: &State) -> FrameId {
@@ -140,7 +192,9 @@ impl Echo {
 
     /// Sends what of one connection is due by now: each has its share of the schedule.
     fn send_due(&mut self, clients: &mut Clients<State>, id: ClientId, now: Time) {
-        let Some(schedule) = self.schedule else { return };
+        let (Some(schedule), Loop::Open { depth, .. }) = (self.schedule, self.looping) else {
+            return;
+        };
         let connections = self.ids.len() as u64;
         loop {
             let is_blocked = clients.is_blocked(id);
@@ -150,7 +204,7 @@ impl Echo {
                 state.held = false;
                 return;
             }
-            if is_blocked || state.in_flight.len() >= self.in_flight_max {
+            if is_blocked || state.in_flight.len() >= depth {
                 state.held = true;
                 return;
             }
@@ -173,7 +227,9 @@ impl Echo {
         let run = state.in_flight.pop(count).ok_or("more came back than was sent")?;
         let is_held = state.held;
         self.in_flight -= u64::from(run.count);
+        self.returned += u64::from(run.count);
         self.recorder.record(now, run.intended(), run.sent(), run.count);
+        self.goodput += (clients.payload(run.frame).1.len() * run.count as usize) as u64;
         if self.is_over {
             return Ok(());
         }
@@ -219,7 +275,7 @@ impl Mode for Echo {
         end: &End,
     ) -> Outcome {
         self.in_flight -= u64::from(state.in_flight.len());
-        if self.is_over {
+        if self.is_closing {
             return Ok(());
         }
         if !end.was_open() {

@@ -2,12 +2,12 @@
 
 use clap::ValueEnum;
 use quelea_core::MessageKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a message is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Text of ASCII letters.
     Text,
     /// Binary messages of all bytes.

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     per_receive: bool,
 }
 
-fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|error| format!("{error}"))?;
     if address.ip().is_loopback() { Ok(address) } else { Err("only loopback is served".into()) }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     end::End,
-    frames::{FrameId, Frames},
+    frames::{FrameId, Frames, cut},
     opening::Opening,
     output::{Output, Queue},
     stats::Stats,
@@ -119,10 +119,10 @@ impl<S> Clients<S> {
         client.is_some_and(|client| client.queue.is_blocked())
     }
 
-    /// Bytes of a client that its socket has not taken.
-    pub(crate) fn waiting_bytes(&self, id: ClientId) -> usize {
+    /// Whether a client has written something that its socket has not taken.
+    pub(crate) fn is_waiting(&self, id: ClientId) -> bool {
         let client = self.slots.get(id.index()).filter(|client| client.id == id);
-        client.map_or(0, |client| client.queue.waiting())
+        client.is_some_and(|client| self.output.has(&client.queue))
     }
 
     /// Frames and masks a message once, to be sent often. In text, a fragment may end inside a
@@ -135,6 +135,11 @@ impl<S> Clients<S> {
     ) -> FrameId {
         let Self { frames, random, .. } = self;
         frames.add(kind, payload, fragments, || random.u32(..).to_ne_bytes())
+    }
+
+    /// The same of bytes that are sent, and come back, as they are.
+    pub(crate) fn prepare_raw(&mut self, bytes: &[u8]) -> FrameId {
+        self.frames.add_raw(bytes)
     }
 
     /// What a prepared message is.
@@ -160,6 +165,25 @@ impl<S> Clients<S> {
             buffer.extend_from_slice(bytes);
         }
         true
+    }
+
+    /// Sends one of the fragments of a prepared message, in a frame of its own.
+    pub(crate) fn send_fragment(
+        &mut self,
+        id: ClientId,
+        frame: FrameId,
+        fragment: usize,
+        fragments: usize,
+    ) -> bool {
+        let Self { slots, output, frames, context, .. } = self;
+        let Some(client) = find(slots, id).filter(|client| client.can_send()) else {
+            return false;
+        };
+        let (kind, payload) = frames.payload(frame);
+        let payload = &payload[cut(payload.len(), fragments, fragment)];
+        let fin = fragment + 1 == fragments;
+        let out = output.buffer(id, &mut client.queue, frames);
+        client.connection.send_fragment(kind, payload, fin, context, out).is_ok()
     }
 
     /// Sends a message, at the end of this tick; false if the client can send no more.
@@ -228,6 +252,15 @@ impl<S> Clients<S> {
         });
         self.opening += 1;
         id
+    }
+
+    pub(super) fn set_open(&mut self, id: ClientId) {
+        if let Some(client) = self.client(id)
+            && client.opening.take().is_some()
+        {
+            self.opening -= 1;
+            self.open += 1;
+        }
     }
 
     /// Ends a client once what it sends in this tick is sent. The first reason counts.

@@ -6,17 +6,29 @@ use super::{
 };
 use crate::target::Target;
 use clap::ValueEnum;
-use quelea::driver::{Completion, Driver};
+use quelea::driver::{Completion, Driver, Poll, Wake};
 use quelea_core::{Context, Limits};
-use serde::Serialize;
-use std::{collections::VecDeque, os::fd::OwnedFd, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 /// How the generator speaks to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DriverKind {
     /// Readiness: epoll, and a system call for each receive and send.
     Poll,
+}
+
+/// A driver that a generator can run on.
+pub(crate) trait LoadDriver: Driver + Sized {
+    /// One whose waits end to the microsecond.
+    fn start() -> io::Result<Self>;
+}
+
+impl LoadDriver for Poll {
+    fn start() -> io::Result<Self> {
+        Self::precise()
+    }
 }
 
 /// How an engine connects, and what it lets a server do.
@@ -34,6 +46,8 @@ pub(crate) struct Settings {
     /// The number of the first source address; 0 is the one that the system picks.
     pub(crate) first_source: u64,
     pub(crate) seed: u64,
+    /// Speaks TCP alone: no handshake, and no frames around what is prepared.
+    pub(crate) raw: bool,
 }
 
 impl Settings {
@@ -46,6 +60,7 @@ impl Settings {
             ping_every: Some(Duration::from_millis(100)),
             first_source: 0,
             seed,
+            raw: false,
         }
     }
 }
@@ -88,6 +103,11 @@ impl<D: Driver, S: Default> Engine<D, S> {
 
     pub(crate) const fn clients(&mut self) -> &mut Clients<S> {
         &mut self.clients
+    }
+
+    /// What lets another thread end a wait, after which [`Engine::run`] asks whether it is over.
+    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
+        self.driver.waker()
     }
 
     /// The time by now.
@@ -173,7 +193,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
             match driver.next() {
                 Some(Completion::Received { id, bytes }) => {
                     clients.now = clock.read();
-                    receive(clients, mode, &settings.target, id, bytes)?;
+                    receive(clients, mode, settings, id, bytes)?;
                 }
                 Some(Completion::Writable { id }) => {
                     let now = clock.read();
@@ -222,10 +242,18 @@ impl<D: Driver, S: Default> Engine<D, S> {
             let now = self.clock.read();
             let id = self.clients.insert(Opening::new(nonce, now), S::default());
             self.deadlines.push_back((now + self.settings.patience, id));
-            if let Err(end) = self.begin_connect(id) {
-                self.clients.doom(id, end);
-                self.clients.doomed.pop();
-                remove(&mut self.clients, mode, id)?;
+            match self.begin_connect(id) {
+                Ok(()) if self.settings.raw => {
+                    self.clients.now = now;
+                    self.clients.set_open(id);
+                    mode.on_open(&mut self.clients, id)?;
+                }
+                Ok(()) => {}
+                Err(end) => {
+                    self.clients.doom(id, end);
+                    self.clients.doomed.pop();
+                    remove(&mut self.clients, mode, id)?;
+                }
             }
         }
         Ok(())
@@ -242,6 +270,9 @@ impl<D: Driver, S: Default> Engine<D, S> {
         }
         let socket = driver.adopt(OwnedFd::from(connecting.socket)).map_err(End::Connect)?;
         driver.open(id, socket).map_err(End::Connect)?;
+        if settings.raw {
+            return Ok(());
+        }
         // A socket that is not connected yet takes nothing: when there is room, it is.
         opening.write_request(&settings.target, output.buffer(id, &mut client.queue, frames))
     }
@@ -264,7 +295,9 @@ impl<D: Driver, S: Default> Engine<D, S> {
 
     /// Pings one if it is time; when the next one is due.
     fn ping(&mut self, now: Time) -> Time {
-        let Some(every) = self.settings.ping_every else { return Time::NEVER };
+        let Some(every) = self.settings.ping_every.filter(|_| !self.settings.raw) else {
+            return Time::NEVER;
+        };
         if now >= self.next_ping {
             self.next_ping = now + every;
             if let Some(id) = self.clients.next_open(&mut self.ping_place) {

@@ -15,7 +15,7 @@ pub(crate) struct FrameId(u32);
 
 /// Messages of a run, in the form that a client sends them and in the one that comes back.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     sent: Vec<u8>,
     echoed: Vec<u8>,
     entries: Vec<Entry>,
@@ -30,9 +30,15 @@ struct Entry {
     payload: usize,
 }
 
+/// Where one of so many fragments lies in a payload: all are as long, but for a byte.
+pub(crate) fn cut(len: usize, fragments: usize, number: usize) -> Range<usize> {
+    let at = |number: usize| (len as u128 * number as u128 / fragments as u128) as usize;
+    at(number)..at(number + 1)
+}
+
 impl Frames {
     /// Adds a message that is sent in `fragments` pieces, each masked with a key of its own.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         kind: MessageKind,
         payload: &[u8],
@@ -45,7 +51,6 @@ impl Frames {
             (0, MessageKind::Binary) => Opcode::Binary,
             _ => Opcode::Continuation,
         };
-        let cut = |at: usize| (payload.len() as u128 * at as u128 / fragments as u128) as usize;
         let sent = self.sent.len();
         for number in 0..fragments {
             let header = Header {
@@ -55,7 +60,7 @@ impl Frames {
                 mask: Some(next_key()),
                 payload_len: 0,
             };
-            frame::append(&mut self.sent, header, &payload[cut(number)..cut(number + 1)]);
+            frame::append(&mut self.sent, header, &payload[cut(payload.len(), fragments, number)]);
         }
         let echo = self.echoed.len();
         let header =
@@ -70,26 +75,40 @@ impl Frames {
         FrameId(self.entries.len() as u32 - 1)
     }
 
+    /// Adds bytes without a frame around them.
+    pub(crate) fn add_raw(&mut self, bytes: &[u8]) -> FrameId {
+        let (sent, echo) = (self.sent.len(), self.echoed.len());
+        self.sent.extend_from_slice(bytes);
+        self.echoed.extend_from_slice(bytes);
+        self.entries.push(Entry {
+            kind: MessageKind::Binary,
+            sent: sent..self.sent.len(),
+            echo: echo..self.echoed.len(),
+            payload: echo,
+        });
+        FrameId(self.entries.len() as u32 - 1)
+    }
+
     /// Where a message lies in [`Frames::sent_bytes`].
     #[inline]
-    pub(super) fn sent(&self, frame: FrameId) -> Range<usize> {
+    pub(crate) fn sent(&self, frame: FrameId) -> Range<usize> {
         self.entries[frame.0 as usize].sent.clone()
     }
 
     #[inline]
-    pub(super) fn sent_bytes(&self, range: Range<usize>) -> &[u8] {
+    pub(crate) fn sent_bytes(&self, range: Range<usize>) -> &[u8] {
         &self.sent[range]
     }
 
     /// The one frame in which a server sends the message back.
     #[inline]
-    pub(super) fn echo(&self, frame: FrameId) -> &[u8] {
+    pub(crate) fn echo(&self, frame: FrameId) -> &[u8] {
         &self.echoed[self.entries[frame.0 as usize].echo.clone()]
     }
 
     /// What the message is.
     #[inline]
-    pub(super) fn payload(&self, frame: FrameId) -> (MessageKind, &[u8]) {
+    pub(crate) fn payload(&self, frame: FrameId) -> (MessageKind, &[u8]) {
         let entry = &self.entries[frame.0 as usize];
         (entry.kind, &self.echoed[entry.payload..entry.echo.end])
     }

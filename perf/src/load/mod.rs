@@ -7,9 +7,12 @@
 mod clients;
 mod end;
 mod engine;
-mod frames;
+pub(crate) mod frames;
+mod hdr;
+mod meter;
 mod opening;
-mod output;
+pub(crate) mod output;
+pub(crate) mod processes;
 mod receive;
 mod recorder;
 mod schedule;
@@ -19,11 +22,12 @@ mod time;
 
 pub(crate) use clients::{ClientId, Clients};
 pub(crate) use end::End;
-pub(crate) use engine::{DriverKind, Engine, Settings};
+pub(crate) use engine::{DriverKind, Engine, LoadDriver, Settings};
 pub(crate) use frames::FrameId;
+pub(crate) use meter::{Meter, Used, judge};
 pub(crate) use recorder::Recorder;
 pub(crate) use schedule::Schedule;
-pub(crate) use stats::nanos_histogram;
+pub(crate) use stats::{Stats, nanos_histogram};
 pub(crate) use time::Time;
 
 use quelea_core::Message;

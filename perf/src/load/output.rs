@@ -12,7 +12,7 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     written: Vec<u8>,
     pieces: Vec<Piece>,
     /// Numbers ticks, so that the places of the last one count no more.
@@ -38,7 +38,7 @@ enum Content {
 
 /// What one client has to send.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     /// Its piece, and of which tick that is.
     piece: (u32, u32),
     /// The socket took no more: what is here goes first.
@@ -49,17 +49,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) const fn is_blocked(&self) -> bool {
+    pub(crate) const fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Bytes that the socket has not taken yet, from ticks before this one.
-    pub(super) fn waiting(&self) -> usize {
+    /// Bytes that the socket has not taken.
+    pub(crate) fn waiting(&self) -> usize {
         if self.blocked { self.own.len() + self.rest.len() } else { 0 }
     }
 
     /// All that waited was sent.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !self.blocked {
             self.own.clear();
             self.own.shrink_to(KEPT_BYTES_MAX);
@@ -74,22 +74,27 @@ impl Queue {
 }
 
 impl Output {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { tick: 1, ..Self::default() }
     }
 
-    pub(super) const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.written.len() > TICK_BYTES_MAX
     }
 
+    /// Whether a client has written what is not sent.
+    pub(crate) const fn has(&self, queue: &Queue) -> bool {
+        queue.blocked || queue.piece.0 == self.tick
+    }
+
     /// Who sends in this tick.
-    pub(super) fn owners(&self) -> impl Iterator<Item = SlotId> + '_ {
+    pub(crate) fn owners(&self) -> impl Iterator<Item = SlotId> + '_ {
         self.pieces.iter().map(|piece| piece.id)
     }
 
     /// Where to append what a client sends.
     #[inline]
-    pub(super) fn buffer<'a>(
+    pub(crate) fn buffer<'a>(
         &'a mut self,
         id: SlotId,
         queue: &'a mut Queue,
@@ -128,7 +133,7 @@ impl Output {
 
     /// Sends a prepared frame from where it lies, if it is worth it.
     #[inline]
-    pub(super) fn send_in_place(
+    pub(crate) fn send_in_place(
         &mut self,
         id: SlotId,
         queue: &mut Queue,
@@ -142,7 +147,7 @@ impl Output {
     }
 
     /// The socket takes more: sends what waits.
-    pub(super) fn unblock(&mut self, id: SlotId, queue: &mut Queue) {
+    pub(crate) fn unblock(&mut self, id: SlotId, queue: &mut Queue) {
         queue.blocked = false;
         if !queue.rest.is_empty() {
             let rest = std::mem::take(&mut queue.rest);
@@ -154,7 +159,7 @@ impl Output {
     }
 
     /// What is to be sent in this tick.
-    pub(super) fn sends<'a>(
+    pub(crate) fn sends<'a>(
         &'a self,
         frames: &'a Frames,
         queue: impl Fn(SlotId) -> Option<&'a Queue>,
@@ -170,7 +175,7 @@ impl Output {
     }
 
     /// Keeps what the socket did not take of a client's piece.
-    pub(super) fn keep_rest(&self, queue: &mut Queue, sent: usize) {
+    pub(crate) fn keep_rest(&self, queue: &mut Queue, sent: usize) {
         if queue.piece.0 != self.tick || queue.blocked {
             return;
         }
@@ -188,7 +193,7 @@ impl Output {
 
     /// Starts the next tick; calls `release` for those whose own buffer was sent. All that was not
     /// taken has to be kept by now.
-    pub(super) fn clear(&mut self, mut release: impl FnMut(SlotId)) {
+    pub(crate) fn clear(&mut self, mut release: impl FnMut(SlotId)) {
         if std::mem::take(&mut self.own_pieces) {
             for piece in &self.pieces {
                 if let Content::Own = piece.content {
@@ -290,7 +295,7 @@ mod tests {
         world.write(1, b"other");
         world.flush([3, 99]);
         world.write(0, b"second, ");
-        assert!(world.queues[0].is_blocked() && world.queues[0].waiting() == 12);
+        assert!(world.queues[0].is_blocked() && world.queues[0].own.len() == 12);
         world.flush([99, 99]);
         world.unblock(0);
         world.write(1, b" one");
@@ -300,7 +305,7 @@ mod tests {
         world.flush([99, 99]);
         let expected = [b"first, second, third".to_vec(), b"other one".to_vec()];
         assert_eq!(world.taken, expected);
-        assert_eq!(world.queues[0].waiting(), 0);
+        assert!(!world.output.has(&world.queues[0]) && world.queues[0].own.is_empty());
     }
 
     #[test]
@@ -326,7 +331,7 @@ mod tests {
         // Alone, what is left of it stays where it is.
         world.send_in_place(0, range);
         world.flush([4000, 0]);
-        assert!(world.queues[0].own.is_empty() && world.queues[0].waiting() > 6000);
+        assert!(world.queues[0].own.is_empty() && world.queues[0].rest.len() > 6000);
         world.unblock(0);
         world.flush([99_999, 0]);
         assert_eq!(world.taken[0], [&frame[..], b"moved", &frame].concat());

@@ -1,27 +1,29 @@
 //! What a client receives: compared with what is expected, or decoded by core.
 
-use super::{ClientId, Clients, End, Mode, Outcome};
-use crate::target::Target;
+use super::{ClientId, Clients, End, Mode, Outcome, Settings};
 use quelea_core::{Event, Received};
 
 /// Takes all of `bytes`.
 pub(super) fn receive<M: Mode>(
     clients: &mut Clients<M::State>,
     mode: &mut M,
-    target: &Target,
+    settings: &Settings,
     id: ClientId,
     bytes: &mut [u8],
 ) -> Outcome {
     clients.stats.bytes_received += bytes.len() as u64;
     let Some(client) = clients.client(id) else { return Ok(()) };
     if client.opening.is_some() {
-        let Some(mut rest) = open(clients, target, id, bytes) else { return Ok(()) };
+        let Some(mut rest) = open(clients, settings, id, bytes) else { return Ok(()) };
         mode.on_open(clients, id)?;
         return decode(clients, mode, id, &mut rest);
     }
     let taken = compare(clients, mode, id, bytes)?;
     if taken == bytes.len() {
         return Ok(());
+    }
+    if settings.raw {
+        return Err("the server sent other bytes than it got: it does not echo".into());
     }
     if let Some((frame, len)) = clients.client(id).and_then(|client| client.matched.take()) {
         // Something else came, though it began alike: core has to see it from its start.
@@ -105,7 +107,7 @@ impl Matched {
 #[cold]
 fn open<S>(
     clients: &mut Clients<S>,
-    target: &Target,
+    settings: &Settings,
     id: ClientId,
     bytes: &[u8],
 ) -> Option<Vec<u8>> {
@@ -116,13 +118,11 @@ fn open<S>(
     // What answers is connected, whatever the driver told.
     opening.connect_at(now, stats);
     let connected = opening.connected.unwrap_or(now);
-    match opening.receive(target, bytes) {
+    match opening.receive(&settings.target, bytes) {
         Ok(rest) => {
             let rest = rest?;
-            client.opening = None;
             stats.upgrade.saturating_record(now.since(connected));
-            clients.opening -= 1;
-            clients.open += 1;
+            clients.set_open(id);
             Some(rest)
         }
         Err(end) => {

@@ -1,18 +1,23 @@
 //! How long messages took, and how many came when.
 
-use super::{Time, nanos_histogram};
+use super::{Outcome, Time, hdr, nanos_histogram};
 use crate::report::{Heat, Report, Series, Unit};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Latencies of the time that is measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recorder {
     start: Time,
     /// From when each message was to be sent.
+    #[serde(with = "hdr")]
     latency: Histogram<u64>,
-    /// From when it was sent, if that is not the same.
-    uncorrected: Option<Histogram<u64>>,
+    /// The same in a closed loop: then there is one only.
+    is_open_loop: bool,
+    /// From when it was sent.
+    #[serde(with = "hdr")]
+    uncorrected: Histogram<u64>,
     heat: Heat,
     /// How many came back in each second.
     seconds: Vec<u64>,
@@ -29,7 +34,8 @@ impl Recorder {
         Self {
             start,
             latency: nanos_histogram(),
-            uncorrected: is_open_loop.then(nanos_histogram),
+            is_open_loop,
+            uncorrected: nanos_histogram(),
             heat: Heat::default(),
             seconds: Vec::new(),
             messages: 0,
@@ -46,8 +52,8 @@ impl Recorder {
         let count = u64::from(count);
         self.messages += count;
         self.latency.saturating_record_n(nanos, count);
-        if let Some(uncorrected) = &mut self.uncorrected {
-            uncorrected.saturating_record_n(now.since(sent), count);
+        if self.is_open_loop {
+            self.uncorrected.saturating_record_n(now.since(sent), count);
         }
         let milliseconds = now.since(self.start) / 1_000_000;
         self.heat.record_many(milliseconds, nanos, count);
@@ -65,6 +71,19 @@ impl Recorder {
         }
     }
 
+    /// Adds what another process recorded in the same time.
+    pub(crate) fn merge(&mut self, other: &Self) -> Outcome {
+        self.latency.add(&other.latency)?;
+        self.uncorrected.add(&other.uncorrected)?;
+        self.heat.add(&other.heat);
+        self.seconds.resize(self.seconds.len().max(other.seconds.len()), 0);
+        for (sum, count) in self.seconds.iter_mut().zip(&other.seconds) {
+            *sum += count;
+        }
+        self.messages += other.messages;
+        Ok(())
+    }
+
     /// How many messages were recorded.
     pub(crate) const fn messages(&self) -> u64 {
         self.messages
@@ -74,12 +93,17 @@ impl Recorder {
         &self.latency
     }
 
+    #[cfg(test)]
+    pub(crate) const fn uncorrected(&self) -> &Histogram<u64> {
+        &self.uncorrected
+    }
+
     /// Tells all of it, of a measurement that took so long.
     pub(crate) fn report(&self, length: Duration, report: &mut Report) {
-        if let Some(uncorrected) = &self.uncorrected {
+        if self.is_open_loop {
             report.histogram("latency", "latency from the intended time", &self.latency);
             let label = "latency from the time of sending";
-            report.histogram("latency_uncorrected", label, uncorrected);
+            report.histogram("latency_uncorrected", label, &self.uncorrected);
         } else {
             report.histogram("latency", "round trip", &self.latency);
         }

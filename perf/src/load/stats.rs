@@ -1,7 +1,9 @@
 //! What the engine counts itself, whatever the mode.
 
-use super::{end::End, time::Time};
+use super::{Outcome, end::End, hdr, time::Time};
+use crate::report::Report;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Histograms are of nanoseconds up to this (two minutes), to three digits.
@@ -13,16 +15,25 @@ pub(crate) fn nanos_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, NANOS_MAX, 3).unwrap_or_else(|_| unreachable!("constant bounds"))
 }
 
+fn add_counts(sum: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
+    for (kind, count) in counts {
+        *sum.entry(kind.clone()).or_default() += count;
+    }
+}
+
 /// Counts of all clients, since the start or the last [`Stats::restart`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stats {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     /// From the call of `connect` until the kernel says that it is done.
+    #[serde(with = "hdr")]
     pub(crate) connect: Histogram<u64>,
     /// From then until the answer to the handshake is read.
+    #[serde(with = "hdr")]
     pub(crate) upgrade: Histogram<u64>,
     /// From a ping of the generator to its pong.
+    #[serde(with = "hdr")]
     pub(crate) heartbeat: Histogram<u64>,
     /// Pings of the server, which were answered.
     pub(crate) pings_received: u64,
@@ -50,6 +61,28 @@ impl Stats {
     pub(super) fn restart(&mut self) {
         (self.bytes_received, self.bytes_sent, self.pings_received) = (0, 0, 0);
         self.heartbeat.reset();
+    }
+
+    /// Adds what another process counted.
+    pub(crate) fn merge(&mut self, other: &Self) -> Outcome {
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+        self.pings_received += other.pings_received;
+        self.connect.add(&other.connect)?;
+        self.upgrade.add(&other.upgrade)?;
+        self.heartbeat.add(&other.heartbeat)?;
+        add_counts(&mut self.closes, &other.closes);
+        add_counts(&mut self.errors, &other.errors);
+        Ok(())
+    }
+
+    /// Tells what is the same in every mode.
+    pub(crate) fn report(&self, report: &mut Report) {
+        report.histogram("connect", "connect", &self.connect);
+        report.histogram("upgrade", "upgrade", &self.upgrade);
+        report.histogram("heartbeat", "heartbeat", &self.heartbeat);
+        report.counts("closes", "closes", self.closes.clone());
+        report.counts("errors", "errors", self.errors.clone());
     }
 
     pub(super) fn record_end(&mut self, end: &End) {

@@ -1,13 +1,14 @@
 //! Times of a run, in 8 bytes each.
 
 use crate::clock;
+use serde::{Deserialize, Serialize};
 use std::{
     ops::Add,
     time::{Duration, Instant},
 };
 
 /// Nanoseconds since the engine was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Time(u64);
 
 impl Time {

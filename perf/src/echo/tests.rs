@@ -1,0 +1,289 @@
+use super::{Command, EchoWorker, Kind, Loop, Measured, Plan};
+use crate::{
+    clock::now,
+    load::{DriverKind, Outcome, processes::Worker},
+    raw::RawServer,
+};
+use quelea::{CloseCode, Config, Conn, Handle, Handler, Message, Server, driver::Poll};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    thread::{self, JoinHandle, sleep},
+    time::{Duration, Instant},
+};
+
+const STALL: Duration = Duration::from_millis(50);
+const STALL_EVERY: Duration = Duration::from_millis(400);
+
+/// What a server does with a message.
+enum Answer {
+    Echo,
+    /// Echoes, and stands still now and then.
+    Stall(Instant),
+    Wrong,
+    OtherKind,
+    Twice,
+    Close,
+    Nothing,
+}
+
+impl Handler for Answer {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        match self {
+            Self::Stall(next) if now() >= *next => {
+                sleep(STALL);
+                *next = now() + STALL_EVERY;
+            }
+            Self::Wrong => {
+                let mut bytes = message.as_bytes().to_vec();
+                bytes[message.len() - 1] ^= 1;
+                conn.send(Message::Binary(&bytes));
+                return;
+            }
+            Self::OtherKind => {
+                conn.send(message.as_bytes());
+                return;
+            }
+            Self::Twice => {
+                conn.send(message);
+            }
+            Self::Close => {
+                conn.close(CloseCode::POLICY_VIOLATION, "not here");
+            }
+            Self::Nothing => return,
+            Self::Stall(_) | Self::Echo => {}
+        }
+        conn.send(message);
+    }
+}
+
+/// A server on one thread, until it is dropped.
+struct Running {
+    address: SocketAddr,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
+        let config = Config { workers: Some(1), ..Config::default() };
+        let server = Server::new(move |_| answer()).config(config).unwrap();
+        let server = server.listen("127.0.0.1:0").unwrap();
+        let address = server.local_addresses().next().unwrap().to_string().parse().unwrap();
+        let handle = server.handle();
+        let thread = Some(thread::spawn(move || server.run().unwrap()));
+        Self { address, handle, thread }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn plan(address: SocketAddr) -> Plan {
+    Plan {
+        target: format!("ws://{address}/").parse().unwrap(),
+        driver: DriverKind::Poll,
+        connecting_max: 100,
+        sizes: vec![20],
+        kinds: vec![Kind::Binary],
+        fragments: 1,
+        raw: false,
+        seed: 7,
+        first_source: 0,
+        has_terminal: false,
+    }
+}
+
+fn run(plan: Plan, connections: usize, looping: Loop, length: Duration) -> Outcome<Measured> {
+    let mut worker = EchoWorker::<Poll>::new(plan)?;
+    worker.obey(Command::Connect(connections))?;
+    worker.obey(Command::Begin(looping, Duration::from_millis(50)))?;
+    worker.obey(Command::Measure(length))?;
+    let measured = worker.obey(Command::End)?;
+    worker.obey(Command::Close)?;
+    Ok(measured.expect("an end tells what was measured"))
+}
+
+const MOMENT: Duration = Duration::from_millis(200);
+const DEPTH_3: Loop = Loop::Closed { depth: 3 };
+
+fn error(plan: Plan) -> String {
+    run(plan, 2, DEPTH_3, MOMENT).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_stall_of_the_server_is_in_the_latency_from_the_intended_time_and_is_no_fault_of_the_generator()
+{
+    let server = Running::start(|| Answer::Stall(now()));
+    let looping = Loop::Open { per_second: 1000.0, depth: 1 };
+    let mut last = String::new();
+    // A busy machine makes stalls of its own, but not each time.
+    for _ in 0..5 {
+        let measured = run(plan(server.address), 2, looping, Duration::from_secs(2)).unwrap();
+        assert_eq!((measured.lost, measured.missing), (0, 0));
+        let recorder = &measured.recorder;
+        assert_eq!(recorder.uncorrected().len(), recorder.latency().len());
+        let p99 = Duration::from_nanos(recorder.latency().value_at_quantile(0.99));
+        // An eighth of the messages were due in a stall; the first of them waited for all of it.
+        assert!(p99 >= STALL.mul_f64(0.8), "{p99:?}");
+        // Of those that were sent, only the few that were in flight when it began.
+        let sent = Duration::from_nanos(recorder.uncorrected().value_at_quantile(0.99));
+        let late = measured.late_share();
+        if sent < STALL.mul_f64(0.5) && late < 0.05 {
+            return;
+        }
+        last = format!("{sent:?} from the time of sending, {late} late");
+    }
+    panic!("{last}");
+}
+
+#[test]
+fn a_generator_that_stands_still_makes_the_run_invalid() {
+    let server = Running::start(|| Answer::Echo);
+    let mut worker = EchoWorker::<Poll>::new(plan(server.address)).unwrap();
+    worker.obey(Command::Connect(2)).unwrap();
+    let looping = Loop::Open { per_second: 1000.0, depth: 1024 };
+    worker.obey(Command::Begin(looping, Duration::ZERO)).unwrap();
+    // What was due meanwhile is sent late, and counted with what is measured after it.
+    let schedule_stands = |worker: &mut EchoWorker<Poll>| {
+        worker.obey(Command::Measure(Duration::from_millis(1))).unwrap();
+        sleep(MOMENT);
+    };
+    schedule_stands(&mut worker);
+    worker.obey(Command::Measure(MOMENT)).unwrap();
+    let measured = worker.obey(Command::End).unwrap().unwrap();
+    let fault = measured.generator_fault(None).unwrap();
+    assert!(fault.contains("lagged behind its schedule"), "{fault}");
+    let mut report = crate::report::Report::new("echo", ());
+    measured.report(None, &mut report);
+    assert!(!report.valid && report.invalid_because == [fault]);
+}
+
+#[test]
+fn each_echo_is_compared_whatever_its_kind_size_and_fragments() {
+    let server = Running::start(|| Answer::Echo);
+    let mixed = Plan {
+        sizes: vec![0, 20, 126, 70_000],
+        kinds: vec![Kind::Text, Kind::Binary, Kind::Utf8],
+        fragments: 3,
+        ..plan(server.address)
+    };
+    for looping in [DEPTH_3, Loop::Open { per_second: 500.0, depth: 10 }] {
+        let measured = run(mixed.clone(), 5, looping, MOMENT).unwrap();
+        assert!(measured.messages > 20, "{}", measured.messages);
+        assert_eq!((measured.lost, measured.missing), (0, 0));
+    }
+}
+
+#[test]
+fn a_server_that_does_not_echo_is_not_measured() {
+    for (answer, expected) in [
+        ((|| Answer::Wrong) as fn() -> Answer, "sent back something else"),
+        (|| Answer::OtherKind, "sent back something else"),
+        (|| Answer::Twice, "nobody asked for"),
+        (|| Answer::Close, "closed by the server: 1008 not here"),
+    ] {
+        let server = Running::start(answer);
+        // Text: what comes back in the other kind is told from it.
+        let error = error(Plan { kinds: vec![Kind::Text], ..plan(server.address) });
+        assert!(error.contains(expected), "{error}");
+    }
+    let server = Running::start(|| Answer::Nothing);
+    let mut worker = EchoWorker::<Poll>::new(plan(server.address)).unwrap();
+    worker.obey(Command::Connect(1)).unwrap();
+    worker.obey(Command::Begin(DEPTH_3, Duration::ZERO)).unwrap();
+    worker.obey(Command::Measure(MOMENT)).unwrap();
+    worker.echo.stop();
+    assert_eq!((worker.echo.in_flight, worker.echo.messages()), (3, 0));
+}
+
+/// Answers the first connection with these bytes, and ends it.
+fn answer_once(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        let _ = stream.read(&mut head).unwrap();
+        stream.write_all(answer).unwrap();
+    });
+    address
+}
+
+#[test]
+fn what_is_wrong_with_a_server_is_said() {
+    for (answer, expected) in [
+        (&b"HTTP/1.1 503 Service Unavailable\r\n\r\n"[..], "503"),
+        (b"SSH-2.0-OpenSSH\r\n", "no HTTP response"),
+        (b"", "ended the connection before it answered"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "upgrade: "),
+    ] {
+        let address = answer_once(answer);
+        let error = run(plan(address), 1, DEPTH_3, MOMENT).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("0 of 1 connections"), "{error}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = error(plan(nobody));
+    assert!(error.contains("connect: Connection refused"), "{error}");
+}
+
+#[test]
+fn bytes_come_back_as_they_are_without_frames() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the process.
+    thread::spawn(move || RawServer::new(Poll::new().unwrap(), listener).unwrap().serve().unwrap());
+    let raw = |size| Plan { raw: true, sizes: vec![size], ..plan(address) };
+    for size in [1, 20, 300_000] {
+        let measured = run(raw(size), 5, DEPTH_3, MOMENT).unwrap();
+        assert!(measured.messages > 20 && measured.missing == 0, "{}", measured.messages);
+    }
+    let server = Running::start(|| Answer::Echo);
+    let error = error(Plan { target: plan(server.address).target, ..raw(20) });
+    assert!(error.contains("other bytes than it got"), "{error}");
+}
+
+#[test]
+fn a_message_in_fragments_is_exchanged_on_each_connection() {
+    let server = Running::start(|| Answer::Echo);
+    for (size, fragments) in [(100_000, 10), (1, 3), (1_000_000, 1)] {
+        let plan = Plan { sizes: vec![size], fragments, ..plan(server.address) };
+        let mut worker = EchoWorker::<Poll>::new(plan).unwrap();
+        worker.obey(Command::Connect(6)).unwrap();
+        worker.obey(Command::Exchange(5)).unwrap();
+        assert_eq!(worker.echo.messages(), 5);
+        let error = worker.obey(Command::Exchange(7)).unwrap_err().to_string();
+        assert!(error.contains("more messages than connections"), "{error}");
+    }
+}
+
+#[test]
+fn the_sum_of_several_processes_is_what_one_would_have_measured() {
+    use crate::load::{Recorder, Time};
+    let mut whole = Recorder::new(Time::default(), true);
+    let mut parts = vec![whole.clone(); 3];
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..10_000 {
+        let intended = random.u64(0..5_000_000_000);
+        let sent = intended + random.u64(0..1_000_000);
+        let now = sent + random.u64(1_000..100_000_000);
+        let [now, intended, sent] = [now, intended, sent].map(Time::from_nanos);
+        whole.record(now, intended, sent, 1);
+        random.choice(&mut parts).unwrap().record(now, intended, sent, 1);
+    }
+    let sum = parts.into_iter().map(|part| {
+        let json = serde_json::to_string(&part).unwrap();
+        serde_json::from_str::<Recorder>(&json).unwrap()
+    });
+    let sum = sum.reduce(|mut sum, part| {
+        sum.merge(&part).unwrap();
+        sum
+    });
+    assert_eq!(sum, Some(whole));
+}
