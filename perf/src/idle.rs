@@ -1,192 +1,324 @@
-//! `quelea-perf idle`: what a connection that does nothing costs the server.
+//! `quelea-perf idle`: what a connection that does nothing costs the server and the kernel.
 
 use crate::{
-    client::{Client, Payload},
-    clock::now,
+    echo::{
+        Command, EchoWorker, Kind, Loop, Measured, OPEN_LOOP_DEPTH, Plan, parse_fragments,
+        parse_seconds, parse_size,
+    },
     fanout::parse_count,
+    kernel::{self, Source},
+    load::{
+        DriverKind, LoadDriver, Meter, Outcome,
+        processes::{Crew, shares},
+    },
     memory::anonymous_bytes,
-    target::Target,
+    report::{Output, Report, Series, Unit},
+    target::Destination,
 };
 use clap::Args;
-use mio::{Events, Poll, Token};
-use quelea_core::{Context, Limits, MessageKind};
-use std::{error::Error, fmt, fs::File, io::Read, thread::sleep, time::Duration};
+use quelea::driver::Poll;
+use serde::Serialize;
+use std::{process::ExitCode, time::Duration};
 
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub(crate) struct Options {
-    /// The server, such as ws://127.0.0.1:9001/.
-    target: Target,
-    /// How many connections to measure; bounded by the descriptors a process may have.
-    #[arg(long, default_value_t = 15_000)]
+    #[command(flatten)]
+    #[serde(flatten)]
+    destination: Destination,
+    /// How many connections to measure. Beyond what the descriptors of one process allow, several
+    /// processes have them.
+    #[arg(long, default_value_t = 15_000, value_parser = parse_count)]
     connections: usize,
     /// Connections made before them, so that what a server needs once is not counted.
     #[arg(long, default_value_t = 1000)]
     before: usize,
-    /// How long the server has, after the last one, to give back what it needs no longer.
-    #[arg(long, default_value_t = 3.0)]
+    /// How long the server has to give back what it needs no longer, before memory is measured.
+    #[arg(long, default_value_t = 3.0, value_parser = parse_seconds)]
     seconds: f64,
-    /// The server's process id.
-    #[arg(long)]
-    server_pid: u32,
+    /// The server's process id, or those of several.
+    #[arg(long, value_name = "PID", value_delimiter = ',', required = true)]
+    server_pid: Vec<u32>,
     /// How many of the connections then send a message each, all at once, and read it back: memory
     /// is measured again when they are idle again. The server has to be one that echoes.
     #[arg(long, default_value_t = 0)]
     messages: usize,
     /// The payload of such a message, in bytes.
-    #[arg(long, default_value_t = 100_000, value_parser = parse_count)]
+    #[arg(long, default_value_t = 100_000, value_parser = parse_size)]
     message_bytes: usize,
-    /// In how many fragments it is sent.
-    #[arg(long, default_value_t = 10, value_parser = parse_count)]
+    /// In how many fragments it is sent: the next one when all connections have sent theirs.
+    #[arg(long, default_value_t = 10, value_parser = parse_fragments)]
     fragments: usize,
+    /// Holds the connections for so long after that, in seconds: each sends a message now and then,
+    /// the server has to echo it, and none may be lost.
+    #[arg(long, value_parser = parse_seconds)]
+    hold: Option<f64>,
+    /// How often each of them sends one then, in seconds.
+    #[arg(long, default_value_t = 60.0, value_parser = parse_seconds, requires = "hold")]
+    message_every: f64,
+    /// How many processes connect [default: as many as the connections need].
+    #[arg(long, value_parser = parse_count)]
+    processes: Option<usize>,
+    /// How many connections of a process may be on their way to be open at once.
+    #[arg(long, default_value_t = 100, value_parser = parse_count)]
+    connecting_max: usize,
+    /// How to speak to the kernel.
+    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
+    driver: DriverKind,
+    #[command(flatten)]
+    #[serde(skip)]
+    output: Output,
 }
 
-/// What was measured.
-pub(crate) struct Report {
-    connections: usize,
-    before_bytes: u64,
-    after_bytes: u64,
-    /// If messages were sent.
-    after_messages_bytes: Option<u64>,
-}
+/// Memory is measured so often while connections are made.
+const STEPS: usize = 8;
+/// How much of the time to give memory back there is before those but the last.
+const REST_SHARE: f64 = 0.2;
+/// What is sent while they are held.
+const HELD_MESSAGE_BYTES: usize = 20;
 
-/// How long the server may send nothing while an echo is missing.
-const PATIENCE: Duration = Duration::from_secs(10);
-const BUFFER_BYTES: usize = 256 << 10;
-
-pub(crate) fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
-    let mut random = File::open("/dev/urandom")?;
-    let settle = Duration::try_from_secs_f64(options.seconds)?;
-    let mut clients = Vec::new();
-    let mut connect = |count: usize| -> Result<u64, Box<dyn Error>> {
-        for _ in 0..count {
-            let mut nonce = [0; 16];
-            random.read_exact(&mut nonce)?;
-            clients.push(Client::connect(&options.target, &nonce)?);
-        }
-        sleep(settle);
-        Ok(anonymous_bytes(&options.server_pid.to_string())?)
+pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
+    let report = match options.driver {
+        DriverKind::Poll => run_on::<Poll>(options)?,
     };
-    let before_bytes = connect(options.before)?;
-    let after_bytes = connect(options.connections)?;
-    let after_messages_bytes = if options.messages > 0 {
-        let busy = clients.get_mut(..options.messages).ok_or("more messages than connections")?;
-        exchange(busy, options.message_bytes, options.fragments)?;
-        sleep(settle);
-        Some(anonymous_bytes(&options.server_pid.to_string())?)
-    } else {
-        None
+    options.output.finish(&report)
+}
+
+fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
+    if options.messages > options.before + options.connections {
+        return Err("--messages: more than there are connections".into());
+    }
+    let mut report = Report::new("idle", options);
+    let seed = fastrand::u64(..);
+    report.seed(seed);
+    let shares = shares(options.before + options.connections, options.processes)?;
+    let mut run: Run<'_, D> =
+        Run { options, crew: Crew::start(options.plan(seed)?.share(&shares))?, open: 0 };
+    let before = run.connect(options.before)?;
+    let mut points = vec![(0.0, before)];
+    let mut connecting = Duration::ZERO;
+    for step in 1..=STEPS {
+        let start = crate::clock::now();
+        let more = options.connections * step / STEPS;
+        run.open_to(options.before + more)?;
+        connecting += crate::clock::now() - start;
+        let rest = if step < STEPS { REST_SHARE } else { 1.0 };
+        points.push((more as f64, run.settle(rest)?));
+    }
+    let after = points.last().map_or(before, |(_, memory)| *memory);
+    tell_memory(options, &points, &before, &after, &mut report);
+    let rate = options.connections as f64 / connecting.as_secs_f64();
+    report.figure("connections_per_second", "connected", rate, Unit::PerSecond);
+    if options.messages > 0 {
+        run.exchange()?;
+        let kept = run.settle(1.0)?.user.saturating_sub(after.user) as f64;
+        let each = kept / options.messages as f64;
+        let label = "kept after a message";
+        report.figure("user_bytes_kept_per_message", label, each, Unit::BytesPerConnection);
+    }
+    if let Some(seconds) = options.hold {
+        run.hold(Duration::from_secs_f64(seconds), &mut report)?;
+    }
+    run.crew.call(|_| Command::Close)?;
+    Ok(report)
+}
+
+/// What the server and the kernel have.
+#[derive(Clone, Copy)]
+struct Memory {
+    user: u64,
+    kernel: u64,
+    source: Source,
+}
+
+fn tell_memory(
+    options: &Options,
+    points: &[(f64, Memory)],
+    before: &Memory,
+    after: &Memory,
+    report: &mut Report,
+) {
+    let each = |after: u64, before: u64, ends: usize| {
+        (after as f64 - before as f64) / (options.connections * ends) as f64
     };
-    let connections = options.connections;
-    Ok(Report { connections, before_bytes, after_bytes, after_messages_bytes })
+    let unit = Unit::BytesPerConnection;
+    let user = each(after.user, before.user, 1);
+    // Both ends of a connection are on this machine.
+    let kernel = each(after.kernel, before.kernel, 2);
+    report
+        .figure("connections", "connections", options.connections as f64, Unit::Count)
+        .figure("user_bytes_per_connection", "the server's memory", user, unit)
+        .figure("kernel_bytes_per_connection", "the kernel's memory", kernel, unit)
+        .figure("server_user_bytes", "all of the server's", after.user as f64, Unit::Bytes);
+    let series = |name: &str, label: &str, value: fn(&Memory) -> u64| {
+        let points = points.iter().map(|(count, memory)| (*count, value(memory) as f64)).collect();
+        Series::over_count(name, label, Unit::Bytes, "connections", points)
+    };
+    report.series(series("user_memory", "the server's memory", |memory| memory.user));
+    report.series(series("kernel_memory", "the kernel's memory", |memory| memory.kernel));
+    report.note(match after.source {
+        Source::Sockets => {
+            "kernel memory is that of one end of a connection: half of what all sockets of this \
+             machine, their descriptors and their buffers grew by"
+        }
+        Source::All => {
+            "kernel memory is half of what all of the kernel's grew by, so what other programs did \
+             is in it; run as root to count sockets alone"
+        }
+    });
 }
 
-/// Sends a message on each and reads its echo. None sends its next fragment before all have sent
-/// theirs, so that the server has all the messages in pieces at once.
-fn exchange(clients: &mut [Client], bytes: usize, fragments: usize) -> Result<(), Box<dyn Error>> {
-    let message: Vec<u8> = (0..=u8::MAX).cycle().take(bytes).collect();
-    let limits = Limits { message_bytes_max: bytes, ..Limits::default() };
-    let mut seed = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    let mut context = Context::new(limits, seed);
-    let mut poll = Poll::new()?;
-    for (index, client) in clients.iter_mut().enumerate() {
-        client.register(poll.registry(), Token(index))?;
+impl Options {
+    fn plan(&self, seed: u64) -> Outcome<Plan> {
+        Ok(Plan {
+            target: self.destination.target()?.clone(),
+            driver: self.driver,
+            connecting_max: self.connecting_max,
+            sizes: vec![HELD_MESSAGE_BYTES],
+            kinds: vec![Kind::Binary],
+            fragments: 1,
+            exchange: (self.messages > 0).then_some((self.message_bytes, self.fragments)),
+            raw: false,
+            seed,
+            first_source: 0,
+            has_terminal: true,
+        })
     }
-    let payload = |bytes| Payload { kind: MessageKind::Binary, bytes };
-    let cut = |fragment: usize| (bytes as u128 * fragment as u128 / fragments as u128) as usize;
-    for fragment in 0..fragments {
-        let piece = payload(&message[cut(fragment)..cut(fragment + 1)]);
-        for client in &mut *clients {
-            client.send_fragment(piece, fragment + 1 == fragments, &mut context, now())?;
-            client.flush()?;
-        }
-    }
-    let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut missing = clients.len();
-    while missing > 0 {
-        poll.poll(&mut events, Some(PATIENCE))?;
-        if events.is_empty() {
-            return Err(format!("{missing} messages did not come back").into());
-        }
-        for event in &events {
-            let client = &mut clients[event.token().0];
-            client.flush()?;
-            client.receive(payload(&message), &mut context, &mut buffer, |_| missing -= 1)?;
-        }
-    }
-    Ok(())
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grown = self.after_bytes.saturating_sub(self.before_bytes);
-        writeln!(f, "connections     {}", self.connections)?;
-        writeln!(f, "server before   {} KiB", self.before_bytes / 1024)?;
-        writeln!(f, "server after    {} KiB", self.after_bytes / 1024)?;
-        write!(f, "a connection    {:.1} bytes", grown as f64 / self.connections.max(1) as f64)?;
-        if let Some(bytes) = self.after_messages_bytes {
-            let percent = bytes as f64 * 100.0 / self.after_bytes.max(1) as f64;
-            write!(f, "\nafter messages  {} KiB ({percent:.1} % of before)", bytes / 1024)?;
-        }
+struct Run<'o, D: LoadDriver> {
+    options: &'o Options,
+    crew: Crew<EchoWorker<D>>,
+    open: usize,
+}
+
+impl<D: LoadDriver> Run<'_, D> {
+    fn connect(&mut self, count: usize) -> Outcome<Memory> {
+        self.open_to(self.open + count)?;
+        self.settle(1.0)
+    }
+
+    /// Connects until so many are open in all.
+    fn open_to(&mut self, open: usize) -> Outcome {
+        let (processes, before) = (self.crew.len(), self.open);
+        let of = |all: usize, index: usize| share_of(all, processes, index);
+        self.crew.call(|index| Command::Connect(of(open, index) - of(before, index)))?;
+        self.open = open;
         Ok(())
     }
+
+    /// Measures when the server had time to give back what it does not need, or a part of it.
+    fn settle(&mut self, part: f64) -> Outcome<Memory> {
+        self.crew.wait(Duration::from_secs_f64(self.options.seconds * part))?;
+        let mut user = 0;
+        for pid in &self.options.server_pid {
+            user += anonymous_bytes(&pid.to_string())
+                .map_err(|error| format!("the memory of process {pid}: {error}"))?;
+        }
+        let (kernel, source) = kernel::connection_bytes()?;
+        Ok(Memory { user, kernel, source })
+    }
+
+    fn exchange(&mut self) -> Outcome {
+        let (processes, messages) = (self.crew.len(), self.options.messages);
+        self.crew.call(|index| Command::Exchange(share_of(messages, processes, index)))?;
+        Ok(())
+    }
+
+    fn hold(&mut self, length: Duration, report: &mut Report) -> Outcome {
+        let (processes, all) = (self.crew.len(), self.open);
+        let every = self.options.message_every;
+        let per_second = |index| share_of(all, processes, index) as f64 / every;
+        self.crew.call(|index| {
+            let looping = Loop::Open { per_second: per_second(index), depth: OPEN_LOOP_DEPTH };
+            Command::Begin(looping, Duration::ZERO)
+        })?;
+        let meter = Meter::of_server(&self.options.server_pid)?;
+        self.crew.call(|_| Command::Measure(length))?;
+        let server = meter.stop()?;
+        let measured = self.crew.call(|_| Command::End)?.into_iter().flatten().collect();
+        let measured = Measured::sum(measured)?;
+        let held = all as f64 - measured.lost as f64;
+        report.figure("connections_held", "held to the end", held, Unit::Count);
+        measured.report(Some(&server), report);
+        Ok(())
+    }
+}
+
+/// How many of all are those of one process.
+fn share_of(all: usize, processes: usize, index: usize) -> usize {
+    all / processes + usize::from(index < all % processes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
     use quelea::{Config, Conn, Handler, Message, Server};
     use std::thread;
 
-    /// Echoes what is not of a length that it refuses.
-    struct Echo {
-        refused: usize,
-    }
+    struct Echo;
 
     impl Handler for Echo {
         type State = ();
 
         fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-            if message.as_bytes().len() == self.refused {
-                conn.close(quelea::CloseCode::POLICY_VIOLATION, "");
-            } else {
-                conn.send(message);
-            }
+            conn.send(message);
         }
     }
 
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(text: &str) -> Result<Options, clap::Error> {
+        let words = ["idle"].into_iter().chain(text.split_whitespace());
+        Arguments::try_parse_from(words).map(|arguments| arguments.options)
+    }
+
     #[test]
-    fn a_message_in_fragments_is_sent_on_each_connection_and_read_back() {
+    fn connections_are_held_and_their_memory_is_told() {
         let config = Config { workers: Some(1), ..Config::default() };
-        let server = Server::new(|_| Echo { refused: 7 }).config(config).unwrap();
+        let server = Server::new(|_| Echo).config(config).unwrap();
         let server = server.listen("127.0.0.1:0").unwrap();
-        let target = format!("ws://{}/", server.local_addresses().next().unwrap());
-        let target: Target = target.parse().unwrap();
+        let address = server.local_addresses().next().unwrap().to_string();
         let handle = server.handle();
         let thread = thread::spawn(move || server.run());
-        let connect = || Client::connect(&target, &[0; 16]).unwrap();
-        for (bytes, fragments) in [(100_000, 10), (1, 3), (1_000_000, 1)] {
-            let mut clients: Vec<_> = (0..5).map(|_| connect()).collect();
-            exchange(&mut clients, bytes, fragments).unwrap();
-            assert!(clients.iter().all(|client| client.in_flight() == 0));
-        }
-        assert!(exchange(&mut [connect()], 7, 2).is_err());
+        let pid = std::process::id();
+        let options = parse(&format!(
+            "ws://{address}/ --server-pid {pid} --connections 100 --before 10 --seconds 0.02 \
+             --messages 5 --message-bytes 70000 --fragments 3 --hold 0.3 --message-every 0.1"
+        ));
+        let report = run_on::<Poll>(&options.unwrap()).unwrap();
+        let value = |name: &str| report.figures[name].value;
+        assert_eq!(value("connections"), 100.0);
+        assert_eq!(value("connections_held"), 110.0);
+        assert!(value("kernel_bytes_per_connection").is_finite());
+        assert!(value("user_bytes_kept_per_message") >= 0.0);
+        assert!(value("messages") > 100.0, "{}", value("messages"));
+        assert_eq!(report.series["user_memory"].points.len(), STEPS + 1);
+        let options = format!("ws://{address}/ --server-pid {pid} --connections 5 --before 0");
+        let options = parse(&format!("{options} --messages 6")).unwrap();
+        let error = run_on::<Poll>(&options).unwrap_err().to_string();
+        assert!(error.contains("more than there are connections"), "{error}");
         handle.stop();
         thread.join().unwrap().unwrap();
     }
 
     #[test]
-    fn memory_after_messages_is_told_if_any_were_sent() {
-        let report = Report {
-            connections: 2,
-            before_bytes: 100 << 10,
-            after_bytes: 200 << 10,
-            after_messages_bytes: None,
-        };
-        assert_eq!(report.to_string().lines().last(), Some("a connection    51200.0 bytes"));
-        let report = Report { after_messages_bytes: Some(207 << 10), ..report };
-        let line = "after messages  207 KiB (103.5 % of before)";
-        assert_eq!(report.to_string().lines().last(), Some(line));
+    fn what_cannot_be_measured_is_refused() {
+        for text in [
+            "",
+            "ws://127.0.0.1:1/",
+            "ws://127.0.0.1:1/ --server-pid x",
+            "ws://127.0.0.1:1/ --server-pid 1 --connections 0",
+            "ws://127.0.0.1:1/ --server-pid 1 --hold 0",
+            "ws://127.0.0.1:1/ --server-pid 1 --message-every 5",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let shares: Vec<_> = (0..3).map(|index| share_of(11, 3, index)).collect();
+        assert_eq!(shares, [4, 4, 3]);
     }
 }

@@ -8,6 +8,7 @@ mod cpu;
 mod echo;
 mod fanout;
 mod idle;
+mod kernel;
 #[allow(dead_code, reason = "the modes move to it one after the other")]
 mod load;
 mod memory;
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
 fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
     match mode {
         Mode::Echo(options) => return echo::run(&options),
-        Mode::Idle(options) => println!("{}", idle::run(&options)?),
+        Mode::Idle(options) => return idle::run(&options),
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),

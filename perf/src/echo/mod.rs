@@ -190,6 +190,7 @@ impl Options {
             sizes: self.size.clone(),
             kinds: self.kind.clone(),
             fragments: self.fragments,
+            exchange: None,
             raw: self.raw,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             first_source: 0,

@@ -122,22 +122,20 @@ impl Echo {
         self.returned
     }
 
-    /// Sends one fragment of the first message on each of so many connections.
+    /// Sends one fragment of so many of a message on each of the first connections.
     pub(super) fn send_fragment(
         &mut self,
         clients: &mut Clients<State>,
         count: usize,
-        fragment: usize,
-        fragments: usize,
+        frame: FrameId,
+        (fragment, fragments): (usize, usize),
     ) -> Outcome {
-        let ids = self.ids.get(..count).ok_or("more messages than connections")?.to_vec();
-        let frame = *self.frames.first().ok_or("no message to send")?;
-        for id in ids {
-            let is_last = fragment + 1 == fragments;
-            if !clients.send_fragment(id, frame, fragment, fragments) {
+        for id in self.ids.get(..count).ok_or("more messages than connections")? {
+            if !clients.send_fragment(*id, frame, fragment, fragments) {
                 return Err("a connection ended before its message was sent".into());
             }
-            if is_last && let Some(state) = clients.state(id) {
+            let is_last = fragment + 1 == fragments;
+            if is_last && let Some(state) = clients.state(*id) {
                 state.in_flight.push(frame, 1, None);
                 self.in_flight += 1;
             }

@@ -93,6 +93,7 @@ fn plan(address: SocketAddr) -> Plan {
         sizes: vec![20],
         kinds: vec![Kind::Binary],
         fragments: 1,
+        exchange: None,
         raw: false,
         seed: 7,
         first_source: 0,
@@ -258,7 +259,7 @@ fn bytes_come_back_as_they_are_without_frames() {
 fn a_message_in_fragments_is_exchanged_on_each_connection() {
     let server = Running::start(|| Answer::Echo);
     for (size, fragments) in [(100_000, 10), (1, 3), (1_000_000, 1)] {
-        let plan = Plan { sizes: vec![size], fragments, ..plan(server.address) };
+        let plan = Plan { exchange: Some((size, fragments)), ..plan(server.address) };
         let mut worker = EchoWorker::<Poll>::new(plan).unwrap();
         worker.obey(Command::Connect(6)).unwrap();
         worker.obey(Command::Exchange(5)).unwrap();

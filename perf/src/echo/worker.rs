@@ -8,13 +8,14 @@ use super::{
 use crate::{
     clock,
     load::{
-        DriverKind, Engine, LoadDriver, Meter, Outcome, Settings, Time,
+        DriverKind, Engine, FrameId, LoadDriver, Meter, Outcome, Settings, Time,
         processes::{Share, Worker},
     },
     progress::Progress,
     target::Target,
 };
 use quelea::driver::Wake;
+use quelea_core::MessageKind;
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) sizes: Vec<usize>,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) fragments: usize,
+    /// The bytes and the fragments of what [`Command::Exchange`] sends.
+    pub(crate) exchange: Option<(usize, usize)>,
     pub(crate) raw: bool,
     pub(crate) seed: u64,
     pub(crate) first_source: u64,
@@ -58,8 +61,7 @@ pub(crate) enum Command {
     Measure(Duration),
     /// Sends no more, and waits for what is in flight: tells what was measured.
     End,
-    /// Sends each message once on so many connections, fragment by fragment, and waits until all came
-    /// back.
+    /// Sends a message on so many connections, fragment by fragment, and waits until all came back.
     Exchange(usize),
     /// Closes all connections.
     Close,
@@ -75,6 +77,8 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub(crate) struct EchoWorker<D: LoadDriver> {
     pub(super) engine: Engine<D, State>,
     pub(super) echo: Echo,
+    /// What is exchanged, in how many fragments.
+    exchanged: Option<(FrameId, usize)>,
     measured: Option<Measured>,
     plan: Plan,
 }
@@ -131,10 +135,11 @@ impl<D: LoadDriver> EchoWorker<D> {
     }
 
     fn exchange(&mut self, count: usize) -> Outcome {
-        let fragments = self.plan.fragments;
+        let (frame, fragments) = self.exchanged.ok_or("there is no message to exchange")?;
         for fragment in 0..fragments {
-            self.echo.send_fragment(self.engine.clients(), count, fragment, fragments)?;
-            // What a fragment of all is sent, before the next one is.
+            let part = (fragment, fragments);
+            self.echo.send_fragment(self.engine.clients(), count, frame, part)?;
+            // All have sent it before the next one is.
             let end = self.engine.now() + DRAIN;
             self.engine
                 .run(&mut self.echo, end, |echo, clients| echo.is_written(clients, count))?;
@@ -154,7 +159,8 @@ impl<D: LoadDriver> Worker for EchoWorker<D> {
     type Answer = Option<Measured>;
 
     fn new(plan: Plan) -> Outcome<Self> {
-        let longest = plan.sizes.iter().copied().max().unwrap_or(0);
+        let exchanged = plan.exchange.map(|(size, _)| size);
+        let longest = plan.sizes.iter().copied().chain(exchanged).max().unwrap_or(0);
         let settings = Settings {
             message_bytes_max: longest,
             connecting_max: plan.connecting_max,
@@ -174,7 +180,11 @@ impl<D: LoadDriver> Worker for EchoWorker<D> {
                 });
             }
         }
-        Ok(Self { engine, echo: Echo::new(frames), measured: None, plan })
+        let exchanged = plan.exchange.map(|(size, fragments)| {
+            let payload = Kind::Binary.payload(size);
+            (engine.clients().prepare(MessageKind::Binary, &payload, 1), fragments)
+        });
+        Ok(Self { engine, echo: Echo::new(frames), exchanged, measured: None, plan })
     }
 
     fn obey(&mut self, command: Command) -> Outcome<Option<Measured>> {

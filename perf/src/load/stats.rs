@@ -1,7 +1,7 @@
 //! What the engine counts itself, whatever the mode.
 
 use super::{Outcome, end::End, hdr, time::Time};
-use crate::report::Report;
+use crate::report::{Report, Unit};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,6 +81,8 @@ impl Stats {
         report.histogram("connect", "connect", &self.connect);
         report.histogram("upgrade", "upgrade", &self.upgrade);
         report.histogram("heartbeat", "heartbeat", &self.heartbeat);
+        let pings = self.pings_received as f64;
+        report.figure("pings_answered", "pings answered", pings, Unit::Count);
         report.counts("closes", "closes", self.closes.clone());
         report.counts("errors", "errors", self.errors.clone());
     }
