@@ -30,10 +30,10 @@ pub(crate) struct Bounds {
     #[serde(serialize_with = "as_seconds")]
     pub(crate) deadline_wait: Duration,
     /// How much the server's resident memory may grow in a row that is about memory.
-    #[arg(long, default_value_t = 32, value_name = "MIB")]
+    #[arg(long, default_value_t = 64, value_name = "MIB")]
     pub(crate) memory_mib: u64,
     /// How much a peer that floods sends at most; should be several times what --memory-mib allows.
-    #[arg(long, default_value_t = 128, value_name = "MIB")]
+    #[arg(long, default_value_t = 256, value_name = "MIB")]
     pub(crate) flood_mib: u64,
     /// In how many fragments a message is cut by the rows that flood with fragments.
     #[arg(long, default_value_t = 500_000, value_name = "COUNT")]

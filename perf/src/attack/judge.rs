@@ -173,9 +173,9 @@ mod tests {
             with_memory(Finding::pass("taken"), grown, in_all, &bounds).verdict
         };
         assert_eq!(judge(1, 2), Verdict::Pass);
-        assert_eq!(judge(33, 33), Verdict::Fail);
-        assert_eq!(judge(33, 1), Verdict::Fail);
-        assert_eq!(judge(1, 33), Verdict::Skip);
+        assert_eq!(judge(65, 65), Verdict::Fail);
+        assert_eq!(judge(65, 1), Verdict::Fail);
+        assert_eq!(judge(1, 65), Verdict::Skip);
         let unknown = with_memory(Finding::weak("taken"), None, None, &bounds);
         assert_eq!(unknown.verdict, Verdict::Skip);
         assert!(unknown.happened.contains("--server-pid"));

@@ -115,6 +115,7 @@ fn wanted(target: &Target, names: &[String]) -> Result<Vec<Row>, String> {
     let mut rows = handshake::rows(target);
     rows.extend(frames::rows());
     rows.extend(floods::rows());
+    rows.extend(fragments::long_rows());
     if let Some(name) = names.iter().find(|name| !rows.iter().any(|row| row.is_called(name))) {
         return Err(format!("there is no row `{name}`: --list tells their names"));
     }

@@ -152,9 +152,10 @@ pub(crate) fn told_the_version(reply: &Reply) -> Finding {
 /// The bytes of the body may be refused or passed over, but are no frames.
 pub(crate) fn body_is_no_frame(reply: &Reply) -> Finding {
     match reply.is_opened() {
-        true if !reply.rest.is_empty() || reply.end.is_some() => {
+        true if !reply.rest.is_empty() => {
             Finding::fail("opened (101), and took the body as frames")
         }
+        true if reply.end.is_some() => Finding::weak("opened (101), then ended without a frame"),
         true => Finding::weak("opened (101), the body passed over"),
         false => refused(reply),
     }
@@ -178,9 +179,10 @@ pub(crate) fn no_second_request(reply: &Reply) -> Finding {
         true if reply.answers() > 1 => {
             Finding::fail("opened (101), and answered a request behind it")
         }
-        true if !reply.rest.is_empty() || reply.end.is_some() => {
+        true if !reply.rest.is_empty() => {
             Finding::weak("opened (101), what was behind it taken as frames")
         }
+        true if reply.end.is_some() => Finding::weak("opened (101), then ended without a frame"),
         true => Finding::weak("opened (101), what was behind it passed over"),
         false => refused(reply),
     }
@@ -232,7 +234,7 @@ mod tests {
             (told_the_version, "HTTP/1.1 426 Upgrade\r\n\r\n", b"", closed, Fail),
             (told_the_version, opened_head, b"", None, Fail),
             (body_is_no_frame, opened_head, b"\x81\x01a", None, Fail),
-            (body_is_no_frame, opened_head, b"", closed, Fail),
+            (body_is_no_frame, opened_head, b"", closed, Weak),
             (body_is_no_frame, opened_head, b"", None, Weak),
             (body_is_no_frame, "HTTP/1.1 413 Long\r\n\r\n", b"", None, Pass),
             (one_answer_then_the_end, "HTTP/1.1 400 Bad\r\n\r\n", b"", closed, Pass),

@@ -30,7 +30,8 @@ fn give_back_memory() {
 fn attack(address: impl std::fmt::Display, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quelea-perf"));
     command.args(["attack", &format!("ws://{address}/"), "--json", "-"]);
-    command.args(["--flood-mib", "48", "--connections", "400", "--fragments", "200000"]);
+    command.args(["--memory-mib", "32", "--flood-mib", "48", "--connections", "400"]);
+    command.args(["--fragments", "200000"]);
     command.args(arguments).output().unwrap()
 }
 
@@ -158,8 +159,8 @@ fn a_server_that_takes_messages_of_any_length_and_form_fails_those() {
     let _alone = alone();
     for name in [
         "frames/declared-length",
-        "frames/too-long-message",
-        "frames/never-final",
+        "floods/too-long-message",
+        "floods/never-final",
         "frames/empty-fragments",
         "frames/tiny-fragments",
     ] {
