@@ -6,6 +6,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::TcpStream,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// The longest head or message of the server that is read.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+const BYTE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How the server ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +95,12 @@ impl Peer {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Each byte as a segment of its own.
+    /// Each byte as a segment of its own, with time for the server to read it.
     pub(crate) fn send_bytewise(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().all(|byte| self.send(&[*byte]))
+        bytes.iter().all(|byte| {
+            sleep(BYTE_INTERVAL);
+            self.send(&[*byte])
+        })
     }
 
     /// Writes some of the bytes; waits as long as the server takes none, up to the timeout.
