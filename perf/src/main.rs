@@ -1,6 +1,7 @@
 //! A load tool for any WebSocket server, on the client role of `quelea-core`.
 
 mod attack;
+mod churn;
 mod client;
 mod clock;
 mod compare;
@@ -21,6 +22,8 @@ mod sim;
 mod slow;
 mod target;
 mod verify;
+#[cfg(test)]
+mod testing;
 
 use clap::{Parser, Subcommand};
 use echo::EchoWorker;
@@ -42,6 +45,8 @@ enum Mode {
     Echo(echo::Options),
     /// Holds connections that do nothing, and tells what each costs the server in memory.
     Idle(idle::Options),
+    /// Opens and ends connections all the time, and tells what one costs the server.
+    Churn(churn::Options),
     /// Starts a server that sends each message to all, and tells its CPU time a delivery, next to
     /// that of a bare loop of sends.
     Fanout(fanout::Options),
@@ -83,6 +88,8 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
     match mode {
         Mode::Echo(options) => return echo::run(&options),
         Mode::Idle(options) => return idle::run(&options),
+        Mode::Idle(options) => println!("{}", idle::run(&options)?),
+        Mode::Churn(options) => return churn::run(&options),
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),

@@ -78,7 +78,7 @@ fn measure(options: &Options) -> Result<Measured, Box<dyn Error>> {
     };
     let mut sim = Simulation::new(1, config, |_worker| Idle)?;
     sim.run_for(BATCH_TIME);
-    let (bytes, start) = (memory::anonymous_bytes("self")?, cpu::time("self")?);
+    let (bytes, start) = (memory::anonymous_bytes("self")?, cpu::of_this_process());
     let mut left = options.connections;
     let mut progress = Progress::new("connect", "connections", left as u64, now());
     while left > 0 {
@@ -92,17 +92,17 @@ fn measure(options: &Options) -> Result<Measured, Box<dyn Error>> {
     if sim.crowd_open() != options.connections {
         return Err(format!("{} of {} are open", sim.crowd_open(), options.connections).into());
     }
-    let connected = cpu::time("self")?;
+    let connected = cpu::of_this_process();
     // The first round of pings is part of getting there.
     sim.run_for(Duration::from_secs(options.ping_interval));
-    let (settled, before) = (cpu::time("self")?, ROUND_TRIPS.get());
+    let (settled, before) = (cpu::of_this_process(), ROUND_TRIPS.get());
     let mut progress = Progress::new("watch", "simulated seconds", options.seconds, now());
     for second in 1..=options.seconds {
         sim.run_for(Duration::from_secs(1));
         progress.set(now(), second);
     }
     drop(progress);
-    let watching = cpu::time("self")? - settled;
+    let watching = cpu::of_this_process() - settled;
     if sim.crowd_open() != options.connections {
         return Err(format!("only {} of them have stayed", sim.crowd_open()).into());
     }

@@ -113,11 +113,11 @@ pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     parse_number(text, 0.01, SECONDS_MAX)
 }
 
-fn parse_warm_up(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_warm_up(text: &str) -> Result<f64, String> {
     parse_number(text, 0.0, SECONDS_MAX)
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     parse_number(text, 0.001, RATE_MAX)
 }
 

@@ -102,6 +102,11 @@ impl<S> Clients<S> {
         self.stats.restart();
     }
 
+    /// Counts anew, how connections opened and ended as well.
+    pub(crate) fn reset_stats(&mut self) {
+        self.stats = Stats::new();
+    }
+
     /// Random numbers, by the seed of the run.
     pub(crate) const fn random(&mut self) -> &mut fastrand::Rng {
         &mut self.random

@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) ping_every: Option<Duration>,
     /// The number of the first source address; 0 is the one that the system picks.
     pub(crate) first_source: u64,
+    /// What ends without a closing handshake ends with a RST, not with a FIN.
+    pub(crate) abort_by_reset: bool,
     pub(crate) seed: u64,
     /// Speaks TCP alone: no handshake, and no frames around what is prepared.
     pub(crate) raw: bool,
@@ -59,6 +61,7 @@ impl Settings {
             message_bytes_max: Limits::default().message_bytes_max,
             ping_every: Some(Duration::from_millis(100)),
             first_source: 0,
+            abort_by_reset: false,
             seed,
             raw: false,
         }
@@ -92,7 +95,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
         Self {
             driver,
             clock: Clock::start(),
-            sources: Sources::new(settings.first_source),
+            sources: Sources::new(settings.first_source, settings.abort_by_reset),
             clients: Clients::new(Context::new(limits, seed), random),
             deadlines: VecDeque::new(),
             next_ping: Time::default(),
@@ -240,7 +243,9 @@ impl<D: Driver, S: Default> Engine<D, S> {
             let mut nonce = [0; 16];
             self.clients.random().fill(&mut nonce);
             let now = self.clock.read();
-            let id = self.clients.insert(Opening::new(nonce, now), S::default());
+            let mut state = S::default();
+            mode.on_begin(&mut state, now);
+            let id = self.clients.insert(Opening::new(nonce, now), state);
             self.deadlines.push_back((now + self.settings.patience, id));
             match self.begin_connect(id) {
                 Ok(()) if self.settings.raw => {

@@ -25,7 +25,7 @@ pub(crate) use end::End;
 pub(crate) use engine::{DriverKind, Engine, LoadDriver, Settings};
 pub(crate) use frames::FrameId;
 pub(crate) use meter::{Meter, Used, judge};
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Labels, Recorder};
 pub(crate) use schedule::Schedule;
 pub(crate) use stats::{Stats, nanos_histogram};
 pub(crate) use time::Time;
@@ -43,6 +43,11 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 pub(crate) trait Mode {
     /// What it keeps for each client.
     type State: Default;
+
+    /// A client begins to connect.
+    fn on_begin(&mut self, state: &mut Self::State, now: Time) {
+        let _ = (state, now);
+    }
 
     /// A client is open: its handshake is done.
     fn on_open(&mut self, clients: &mut Clients<Self::State>, id: ClientId) -> Outcome;

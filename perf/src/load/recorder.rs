@@ -24,6 +24,24 @@ pub(crate) struct Recorder {
     messages: u64,
 }
 
+/// What latencies are called.
+pub(crate) struct Labels {
+    pub(crate) intended: &'static str,
+    pub(crate) sent: &'static str,
+    /// In a closed loop.
+    pub(crate) closed: &'static str,
+    pub(crate) counted: &'static str,
+}
+
+impl Labels {
+    const ROUND_TRIPS: Self = Self {
+        intended: "latency from the intended time",
+        sent: "latency from the time of sending",
+        closed: "round trip",
+        counted: "messages that came back",
+    };
+}
+
 /// The seconds that a series has at most: a day.
 const SECONDS_MAX: usize = 86_400;
 
@@ -100,16 +118,20 @@ impl Recorder {
 
     /// Tells all of it, of a measurement that took so long.
     pub(crate) fn report(&self, length: Duration, report: &mut Report) {
+        self.report_as(&Labels::ROUND_TRIPS, length, report);
+    }
+
+    /// The same in the words of a mode.
+    pub(crate) fn report_as(&self, labels: &Labels, length: Duration, report: &mut Report) {
         if self.is_open_loop {
-            report.histogram("latency", "latency from the intended time", &self.latency);
-            let label = "latency from the time of sending";
-            report.histogram("latency_uncorrected", label, &self.uncorrected);
+            report.histogram("latency", labels.intended, &self.latency);
+            report.histogram("latency_uncorrected", labels.sent, &self.uncorrected);
         } else {
-            report.histogram("latency", "round trip", &self.latency);
+            report.histogram("latency", labels.closed, &self.latency);
         }
         let whole = self.seconds.iter().take(length.as_secs() as usize);
         let points = whole.enumerate().map(|(second, count)| (second as f64, *count as f64));
-        let (label, unit) = ("messages that came back", Unit::PerSecond);
+        let (label, unit) = (labels.counted, Unit::PerSecond);
         report.series(Series::over_time("throughput", label, unit, points.collect()));
         report.heat("latency", "latency over time", &self.heat);
     }

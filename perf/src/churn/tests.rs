@@ -1,0 +1,133 @@
+//! The options, and all of it against servers on threads.
+
+use super::*;
+use crate::testing::TestServer;
+use clap::Parser;
+use quelea::{Closed, Config, Conn, Handler, Message};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn parse(text: &str) -> Result<Options, clap::Error> {
+    let words = ["churn"].into_iter().chain(text.split_whitespace());
+    Arguments::try_parse_from(words).map(|arguments| arguments.options)
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let options = parse("ws://127.0.0.1:1/").unwrap();
+    assert_eq!((options.in_progress, options.rate, options.how), (64, None, How::Clean));
+    for text in
+        ["", "--rate 0", "--rate 5 --in-progress 5", "--in-progress 0", "--seconds 0", "--how x"]
+    {
+        assert!(parse(&format!("ws://127.0.0.1:1/ {text} x")).is_err(), "{text}");
+    }
+    let options = parse("ws://127.0.0.1:1/ --in-progress 100000000").unwrap();
+    assert!(measure::<Poll>(&options).unwrap_err().to_string().contains("ulimit"));
+}
+
+/// Echoes, unless told not to, and counts how connections end.
+struct Echo {
+    is_silent: bool,
+    ends: Ends,
+}
+
+/// By cause.
+type Ends = Arc<Mutex<HashMap<String, u64>>>;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        if !self.is_silent {
+            conn.send(message);
+        }
+    }
+
+    fn on_close(&mut self, _conn: &mut Conn<'_, ()>, closed: &Closed<'_>) {
+        let cause = format!("{:?}", closed.cause);
+        *self.ends.lock().unwrap().entry(cause).or_default() += 1;
+    }
+}
+
+/// Runs against a server; the report, and what the server saw.
+fn churn(options: &str, is_silent: bool) -> (Report, HashMap<String, u64>) {
+    let ends = Ends::default();
+    let server = TestServer::start(Config::default(), {
+        let ends = ends.clone();
+        move |_| Echo { is_silent, ends: ends.clone() }
+    });
+    let (address, fixed) = (server.address, "--seconds 0.3 --warm-up 0");
+    let options = parse(&format!("ws://{address}/ {fixed} {options}")).unwrap();
+    let report = measure::<Poll>(&options).unwrap();
+    drop(server);
+    let ends = ends.lock().unwrap().clone();
+    (report, ends)
+}
+
+fn sum(counts: &crate::report::Counts) -> u64 {
+    counts.counts.values().sum()
+}
+
+#[test]
+fn connections_open_and_close_again_and_again_and_the_server_sees_the_same() {
+    let pid = std::process::id();
+    let (report, ends) = churn(&format!("--in-progress 8 --server-pid {pid}"), false);
+    let opened = report.figures["connections"].value as u64;
+    assert!(opened > 20, "{opened}");
+    assert_eq!(ends.keys().collect::<Vec<_>>(), ["PeerClosed"]);
+    // What was in progress when the time was over came to its end after it.
+    let closed = report.counts["closes"].counts["1000 by the generator"];
+    assert!(closed <= opened && opened <= closed + 8, "{opened} {closed}");
+    assert!((opened..=opened + 8).contains(&ends["PeerClosed"]));
+    assert_eq!((sum(&report.counts["errors"]), sum(&report.counts["aborts"])), (0, 0));
+    let upgrades = &report.histograms["upgrade"].histogram;
+    assert_eq!((upgrades.len(), report.histograms["latency"].histogram.len()), (opened, opened));
+    assert!(report.figures["connections_per_second"].value > 0.0);
+    assert!(report.figures.contains_key("server_cpu_ns_per_handshake"));
+    assert!(report.figures["generator_cpu_ns_per_handshake"].value > 0.0);
+}
+
+#[test]
+fn connections_end_as_asked_for() {
+    for (how, cause) in [("fin", "Disconnected"), ("reset", "Reset")] {
+        let (report, ends) = churn(&format!("--in-progress 4 --how {how}"), false);
+        assert!(report.counts["aborts"].counts["as asked for"] > 20);
+        assert_eq!(sum(&report.counts["closes"]), 0);
+        assert_eq!(ends.keys().collect::<Vec<_>>(), [cause], "{how}");
+    }
+}
+
+#[test]
+fn a_rate_is_kept_and_messages_are_waited_for() {
+    let (report, ends) = churn("--rate 100 --messages 3 --size 2000", false);
+    let opened = report.figures["connections"].value as u64;
+    assert!((25..=33).contains(&opened), "{opened}");
+    assert!(ends["PeerClosed"] >= opened);
+    // The first was due before the time that is measured.
+    let recorded = report.histograms["latency_uncorrected"].histogram.len();
+    assert!((opened - 1..=opened).contains(&recorded), "{recorded}");
+    assert_eq!(sum(&report.counts["errors"]), 0);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_waited_for_no_longer_than_asked_for() {
+    let (report, _) = churn("--in-progress 3 --messages 1 --patience 0.1", true);
+    let aborts = &report.counts["aborts"].counts;
+    assert!((3..=9).contains(&aborts["messages not answered"]), "{aborts:?}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = parse(&format!("ws://{free}/")).unwrap();
+    let error = measure::<Poll>(&options).unwrap_err().to_string();
+    assert!(error.starts_with("connect: "), "{error}");
+}
