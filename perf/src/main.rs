@@ -21,9 +21,9 @@ mod server;
 mod sim;
 mod slow;
 mod target;
-mod verify;
 #[cfg(test)]
 mod testing;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use echo::EchoWorker;
@@ -88,7 +88,6 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
     match mode {
         Mode::Echo(options) => return echo::run(&options),
         Mode::Idle(options) => return idle::run(&options),
-        Mode::Idle(options) => println!("{}", idle::run(&options)?),
         Mode::Churn(options) => return churn::run(&options),
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,

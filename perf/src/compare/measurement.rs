@@ -147,7 +147,7 @@ impl Measurement {
                          {KEPT_CONNECTIONS} connections: bytes each"
                     ),
                     column: "of the server".to_owned(),
-                    figure: "kept_bytes_per_connection",
+                    figure: "user_bytes_kept_per_message",
                     how: How::Bytes,
                 }],
             }],
