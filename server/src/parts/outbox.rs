@@ -25,6 +25,8 @@ pub(crate) struct Outbox {
 
 /// A segment that has so much is complete.
 const SEGMENT_BYTES: usize = 64 << 10;
+/// The first one has room for less, as long as it has no more than this.
+const SMALL_BYTES: usize = SEGMENT_BYTES / 4;
 
 impl Outbox {
     /// What is to be sent next: all that is left, or a segment of it.
@@ -41,7 +43,7 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Where to append.
+    /// Where to append what is written in place; [`Outbox::extend`] is for all else.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.last.len() >= SEGMENT_BYTES {
             let next = Vec::with_capacity(SEGMENT_BYTES);
@@ -54,6 +56,19 @@ impl Outbox {
             self.sent = 0;
         }
         &mut self.last
+    }
+
+    /// Appends bytes, cut so that no segment is longer than the others.
+    pub(crate) fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let last = self.buffer();
+            let (now, later) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - last.len()));
+            if last.len() + now.len() > SMALL_BYTES {
+                last.reserve_exact(SEGMENT_BYTES - last.len());
+            }
+            last.extend_from_slice(now);
+            bytes = later;
+        }
     }
 
     /// Drops `sent` bytes of [`Outbox::unsent`], and the memory of a segment that is sent.
@@ -106,11 +121,11 @@ mod tests {
     fn memory_leaves_with_the_segment_that_was_sent() {
         let mut outbox = Outbox::default();
         for _ in 0..100 {
-            outbox.buffer().extend_from_slice(&[0; 10_000]);
+            outbox.extend(&[0; 10_000]);
         }
-        assert!(outbox.segments.iter().all(|segment| segment.capacity() <= 2 * SEGMENT_BYTES));
+        assert!(outbox.segments.iter().all(|segment| segment.capacity() == SEGMENT_BYTES));
         let first = outbox.unsent().len();
-        assert!((SEGMENT_BYTES..SEGMENT_BYTES + 10_000).contains(&first));
+        assert_eq!(first, SEGMENT_BYTES);
         outbox.advance(first - 1);
         assert_eq!(outbox.filled(), 1_000_000);
         outbox.advance(1);
@@ -125,10 +140,15 @@ mod tests {
         ) {
             let (mut outbox, mut oracle, mut next) = (Outbox::default(), Vec::new(), 0u8);
             for (append, send) in [&steps[..], &large, &steps].concat() {
+                let start = oracle.len();
                 for _ in 0..append {
-                    outbox.buffer().push(next);
                     oracle.push(next);
                     next = next.wrapping_add(1);
+                }
+                if append % 2 == 0 {
+                    outbox.extend(&oracle[start..]);
+                } else {
+                    oracle[start..].iter().for_each(|byte| outbox.buffer().push(*byte));
                 }
                 let waste = outbox.filled() - oracle.len();
                 let of_segments = SEGMENT_BYTES * outbox.segments.len().min(1);

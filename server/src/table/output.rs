@@ -64,7 +64,7 @@ impl Output {
                 return arena.buffer();
             }
         }
-        self.outbox_buffer(id, arena, dirty)
+        self.own_outbox(id, arena, dirty).buffer()
     }
 
     /// What was to be sent of the outbox is sent; whether that was all.
@@ -77,23 +77,41 @@ impl Output {
         self.outbox.is_none()
     }
 
-    #[cold]
-    fn outbox_buffer(
+    /// Appends what was written elsewhere.
+    #[inline]
+    pub(super) fn extend<'b>(
         &mut self,
         id: SlotId,
         arena: &mut Arena,
         dirty: &mut Vec<SlotId>,
-    ) -> &mut Vec<u8> {
+        pieces: impl Iterator<Item = &'b [u8]>,
+    ) {
+        if self.outbox.is_none() {
+            let piece = *self.piece.get_or_insert_with(|| arena.begin(id));
+            if arena.is_last(piece) {
+                return pieces.for_each(|piece| arena.buffer().extend_from_slice(piece));
+            }
+        }
+        let outbox = self.own_outbox(id, arena, dirty);
+        pieces.for_each(|piece| outbox.extend(piece));
+    }
+
+    #[cold]
+    fn own_outbox(
+        &mut self,
+        id: SlotId,
+        arena: &mut Arena,
+        dirty: &mut Vec<SlotId>,
+    ) -> &mut Outbox {
         let outbox = self.outbox.get_or_insert_with(|| {
             dirty.push(id);
             Box::default()
         });
-        let buffer = outbox.buffer();
         if let Some(piece) = self.piece.take() {
-            buffer.extend_from_slice(arena.piece(piece));
+            outbox.extend(arena.piece(piece));
             arena.remove(piece);
         }
-        buffer
+        outbox
     }
 
     fn send_short(&mut self, sent: usize, arena: &mut Arena, fanout: &Fanout) {
@@ -101,10 +119,8 @@ impl Output {
         outbox.is_blocked = true;
         let piece = self.piece.take();
         match (self.shared.take(), piece) {
-            (Some(shared), _) => {
-                outbox.buffer().extend_from_slice(&fanout.shared_bytes(shared)[sent..]);
-            }
-            (None, Some(piece)) => outbox.buffer().extend_from_slice(&arena.piece(piece)[sent..]),
+            (Some(shared), _) => outbox.extend(&fanout.shared_bytes(shared)[sent..]),
+            (None, Some(piece)) => outbox.extend(&arena.piece(piece)[sent..]),
             (None, None) => outbox.advance(sent),
         }
         if let Some(piece) = piece {

@@ -151,10 +151,7 @@ impl Table {
             slot.backlogged = true;
             *may_drain = true;
         }
-        let buffer = slot.output.buffer(id, arena, dirty);
-        for piece in pending.for_slot(id.index()) {
-            buffer.extend_from_slice(piece);
-        }
+        slot.output.extend(id, arena, dirty, pending.for_slot(id.index()));
         Copied::Done(messages)
     }
 
