@@ -15,14 +15,13 @@ const DRIP: Duration = Duration::from_millis(100);
 /// One that says nothing, one that stops inside its head, one that sends a byte now and then.
 pub(crate) fn unfinished_heads(arena: &Arena<'_>) -> io::Result<Finding> {
     let head = upgrade(arena.target);
-    let start = &head[..head.len() / 2];
-    let mut silent = arena.connect()?;
+    let (path, host) = (&arena.target.path, &arena.target.host);
+    let start = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX: ");
+    let silent = arena.connect()?;
     let mut half = arena.connect()?;
     let mut dripping = arena.connect()?;
-    silent.send(b"");
-    half.send(start);
-    dripping.send(&start[..start.len() / 2]);
-    dripping.send(b"\r\nX: ");
+    half.send(&head[..head.len() / 2]);
+    dripping.send(start.as_bytes());
     let begin = now();
     let mut waiting =
         [("silent", Some(silent)), ("half a head", Some(half)), ("dripping", Some(dripping))];
