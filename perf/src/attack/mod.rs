@@ -58,7 +58,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let Some(target) = options.target.as_ref().filter(|_| !options.list) else {
         // The names are those of any target.
         for row in wanted(&"ws://127.0.0.1:80/".parse()?, &options.rows)? {
-            println!("{:<NAME_WIDTH$} {}: {}", row.name, row.rule.text(), row.expected);
+            let (name, rule) = (row.name, row.rule.text());
+            options.output.line(format_args!("{name:<NAME_WIDTH$} {rule}: {}", row.expected))?;
         }
         return Ok(ExitCode::SUCCESS);
     };
