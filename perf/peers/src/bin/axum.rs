@@ -1,6 +1,6 @@
 //! axum, tuned. TCP_NODELAY by `tap_io`, as its documentation has it. Its WebSocket is that of
-//! tokio-tungstenite (an older version than the one measured by itself), and so is the tuning: buffers of
-//! 128 KiB, messages fed, and flushed when no more are ready.
+//! tokio-tungstenite, an older version than the one that is measured by itself, and so is the tuning: see
+//! there.
 
 use axum::{
     Router,
@@ -16,7 +16,8 @@ use quelea_perf_peers::{Arguments, Outcome, batch, listen, room::Room, runtime};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-const BUFFER_BYTES: usize = 128 << 10;
+const READ_BUFFER_BYTES: usize = 16 << 10;
+const WRITE_BUFFER_BYTES: usize = 128 << 10;
 
 fn main() -> Outcome {
     let arguments = Arguments::parse();
@@ -25,8 +26,8 @@ fn main() -> Outcome {
     runtime(&arguments).enable_time().build()?.block_on(async {
         let router = Router::new().fallback(any(|upgrade: WebSocketUpgrade| async move {
             upgrade
-                .read_buffer_size(BUFFER_BYTES)
-                .write_buffer_size(BUFFER_BYTES)
+                .read_buffer_size(READ_BUFFER_BYTES)
+                .write_buffer_size(WRITE_BUFFER_BYTES)
                 .on_upgrade(move |ws| connection(ws, room))
         }));
         let listener = TcpListener::from_std(listen(&arguments)?)?;

@@ -15,7 +15,7 @@ use fastwebsockets::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use quelea_perf_peers::{Arguments, BATCH_MAX, Outcome, http, room::Room, runtime, serve};
-use std::{future::ready, sync::Arc};
+use std::{future::ready, pin::pin, sync::Arc};
 use tokio::{
     io::{BufWriter, WriteHalf},
     net::TcpStream,
@@ -95,9 +95,13 @@ async fn publish(ws: WebSocket<Io>, room: &Arc<Room<Shared>>) -> Result<(), WebS
             }
         }
     };
-    // The reader ends with the close that it has for the writer; the writer, once it is written.
-    let (read, written) = tokio::join!(read, write(writer, inbox, controls));
-    read.and(written)
+    let mut write = pin!(write(writer, inbox, controls));
+    tokio::select! {
+        // It has fallen behind, or the connection broke.
+        written = &mut write => written,
+        // What the reader had for the writer is still to be written: it ends when that is.
+        read = read => read.and(write.await),
+    }
 }
 
 fn owned(frame: Frame<'_>) -> Shared {

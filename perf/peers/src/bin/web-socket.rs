@@ -10,7 +10,9 @@ use quelea_perf_peers::{
 };
 use std::{
     io::{self, ErrorKind},
-    mem, str,
+    mem,
+    pin::pin,
+    str,
     sync::Arc,
 };
 use tokio::{
@@ -43,7 +45,7 @@ enum Queued {
     Close(u16),
 }
 
-/// As the buffers of tokio-tungstenite.
+/// With less, its long messages take more reads and writes.
 const BUFFER_BYTES: usize = 128 << 10;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// A message in fragments; one frame may have 16 MiB, which the crate sees to.
@@ -152,9 +154,13 @@ async fn publish(mut reader: Reader, writer: Writer, room: &Arc<Room<Queued>>) -
             }
         }
     };
-    // The writer ends when the reader has, and with it what the reader had for it.
-    let (read, written) = tokio::join!(read, write(writer, inbox, controls));
-    read.and(written)
+    let mut write = pin!(write(writer, inbox, controls));
+    tokio::select! {
+        // It has fallen behind, or the connection broke.
+        written = &mut write => written,
+        // What the reader had for the writer is still to be written: it ends when that is.
+        read = read => read.and(write.await),
+    }
 }
 
 async fn write(
