@@ -20,7 +20,6 @@ async fn accept(stream: TcpStream, room: Option<Arc<Room<Frame>>>) -> Outcome {
     stream.set_nodelay(true)?;
     let options = Options::default()
         .with_utf8()
-        .with_no_delay()
         .with_read_buffer_capacity(128 << 10)
         .with_backpressure_boundary(64 << 10);
     let upgrade = |mut request| {
