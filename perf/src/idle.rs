@@ -154,7 +154,7 @@ fn tell_memory(
         Series::over_count(name, label, Unit::Bytes, "connections", points)
     };
     report.series(series("user_memory", "the server's memory", |memory| memory.user));
-    report.series(series("kernel_memory", "the kernel's memory", |memory| memory.kernel));
+    report.series(series("kernel_memory", "the kernel's memory", |memory| memory.kernel / 2));
     report.note(match after.source {
         Source::Sockets => {
             "kernel memory is that of one end of a connection: half of what all sockets of this \
