@@ -180,7 +180,7 @@ impl Options {
             raw: false,
             seed,
             first_source: 0,
-            has_terminal: true,
+            shown_of: 1,
         })
     }
 }

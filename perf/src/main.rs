@@ -10,7 +10,6 @@ mod echo;
 mod fanout;
 mod idle;
 mod kernel;
-#[allow(dead_code, reason = "the modes move to it one after the other")]
 mod load;
 mod memory;
 mod progress;

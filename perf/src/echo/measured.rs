@@ -2,7 +2,7 @@
 
 use super::mode::Echo;
 use crate::{
-    load::{Outcome, Recorder, Stats, Used, judge},
+    load::{CORE_MAX, Outcome, Recorder, Stats, Used, judge},
     report::{Report, Unit},
 };
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,11 @@ impl Measured {
             );
         self.recorder.report(self.length, report);
         self.stats.report(report);
+        if server.is_none() && busiest > CORE_MAX {
+            report.note(
+                "the generator used its whole core: --server-pid tells if the server did, too",
+            );
+        }
         for fault in [self.generator_fault(server), self.server_fault()].into_iter().flatten() {
             report.invalid(fault);
         }

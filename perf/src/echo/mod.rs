@@ -194,7 +194,7 @@ impl Options {
             raw: self.raw,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             first_source: 0,
-            has_terminal: true,
+            shown_of: 1,
         })
     }
 }

@@ -97,7 +97,7 @@ fn plan(address: SocketAddr) -> Plan {
         raw: false,
         seed: 7,
         first_source: 0,
-        has_terminal: false,
+        shown_of: 0,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         DriverKind, Engine, FrameId, LoadDriver, Meter, Outcome, Settings, Time,
         processes::{Share, Worker},
     },
-    progress::Progress,
+    progress::{Progress, Total},
     target::Target,
 };
 use quelea::driver::Wake;
@@ -33,9 +33,8 @@ pub(crate) struct Plan {
     pub(crate) raw: bool,
     pub(crate) seed: u64,
     pub(crate) first_source: u64,
-    /// Shows how far it is. Of several, none does.
-    #[serde(skip)]
-    pub(crate) has_terminal: bool,
+    /// Of how many processes it is the one that shows how far it is; 0 if it is not.
+    pub(crate) shown_of: usize,
 }
 
 impl Plan {
@@ -44,6 +43,7 @@ impl Plan {
         let one = |(index, share): (usize, &Share)| Self {
             first_source: share.first_source,
             seed: self.seed.wrapping_add(index as u64),
+            shown_of: if index == 0 { shares.len() } else { 0 },
             ..self.clone()
         };
         shares.iter().enumerate().map(one).collect()
@@ -86,8 +86,7 @@ pub(crate) struct EchoWorker<D: LoadDriver> {
 impl<D: LoadDriver> EchoWorker<D> {
     fn run(&mut self, phase: &'static str, length: Duration) -> Outcome {
         let end = self.engine.now() + length;
-        let mut progress =
-            self.plan.has_terminal.then(|| Progress::new(phase, "messages", length, clock::now()));
+        let mut progress = self.progress(phase, "messages", length.into());
         self.engine.run(&mut self.echo, end, |echo, _| {
             if let Some(progress) = &mut progress {
                 progress.set(clock::now(), echo.messages());
@@ -97,11 +96,17 @@ impl<D: LoadDriver> EchoWorker<D> {
         Ok(())
     }
 
+    fn progress(&self, phase: &str, counted: &'static str, total: Total) -> Option<Progress> {
+        let phase = match self.plan.shown_of {
+            0 => return None,
+            1 => phase.to_owned(),
+            processes => format!("{phase} (the first of {processes} processes)"),
+        };
+        Some(Progress::new(phase, counted, total, clock::now()))
+    }
+
     fn connect(&mut self, count: usize) -> Outcome {
-        let mut progress = self
-            .plan
-            .has_terminal
-            .then(|| Progress::new("connect", "connections", count as u64, clock::now()));
+        let mut progress = self.progress("connect", "connections", (count as u64).into());
         let before = self.engine.clients().open();
         self.engine.clients().connect(count);
         self.engine.run(&mut self.echo, Time::NEVER, |_, clients| {

@@ -192,6 +192,7 @@ impl<S> Clients<S> {
     }
 
     /// Sends a message, at the end of this tick; false if the client can send no more.
+    #[allow(dead_code, reason = "for modes whose messages differ from each other")]
     pub(crate) fn send(&mut self, id: ClientId, message: Message<'_>) -> bool {
         self.write(id, |connection, context, out| connection.send(message, context, out).is_ok())
     }
@@ -218,6 +219,7 @@ impl<S> Clients<S> {
     }
 
     /// Those that are open.
+    #[allow(dead_code, reason = "for modes that pick among all clients")]
     pub(crate) fn ids(&self) -> impl Iterator<Item = ClientId> + '_ {
         let is_open = |client: &&Client<S>| client.can_send();
         self.slots.iter().map(|(_, client)| client).filter(is_open).map(|client| client.id)

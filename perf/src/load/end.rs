@@ -63,7 +63,14 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect(error) => write!(f, "connect: {error}"),
+            Self::Connect(error) => {
+                write!(f, "connect: {error}")?;
+                match error.raw_os_error() {
+                    Some(libc::EMFILE) => f.write_str(": raise `ulimit -n`, or use more processes"),
+                    Some(libc::EADDRNOTAVAIL) => f.write_str(": no port is left to connect from"),
+                    _ => Ok(()),
+                }
+            }
             Self::ConnectTimeout => f.write_str("connect: not accepted in time"),
             Self::Upgrade(error) => write!(f, "upgrade: {error}"),
             Self::UpgradeHead(error) => {

@@ -137,16 +137,6 @@ impl<D: Driver, S: Default> Engine<D, S> {
         }
     }
 
-    /// Connects so many, and returns when all are open.
-    ///
-    /// # Errors
-    /// What [`Mode::on_end`] says to one that could not be opened.
-    pub(crate) fn connect<M: Mode<State = S>>(&mut self, mode: &mut M, count: usize) -> Outcome {
-        self.clients.connect(count);
-        self.run(mode, Time::NEVER, |_, clients| clients.connecting() == 0)?;
-        Ok(())
-    }
-
     fn tick<M: Mode<State = S>>(&mut self, mode: &mut M, now: Time, end: Time) -> Outcome {
         self.clients.now = now;
         self.begin_connects(mode)?;
@@ -160,8 +150,8 @@ impl<D: Driver, S: Default> Engine<D, S> {
     /// Sends what was written, and waits.
     fn flush<M: Mode<State = S>>(&mut self, mode: &mut M, now: Time, next: Time) -> Outcome {
         let Self { driver, clock, clients, .. } = self;
-        let is_urgent = !clients.doomed.is_empty() || clients.wanted > 0;
-        let until = if is_urgent { now } else { next.min(now + WAIT_MAX) };
+        // What ends has its completion at once.
+        let until = if clients.doomed.is_empty() { next.min(now + WAIT_MAX) } else { now };
         for id in clients.output.owners() {
             if let Some(client) = clients.slots.get_mut(id.index()) {
                 mode.on_sent(&mut client.state, now);

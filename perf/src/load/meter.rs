@@ -80,7 +80,7 @@ impl Reading {
 }
 
 /// Beyond this part of a core, a generator is taken to be the bottleneck.
-const CORE_MAX: f64 = 0.95;
+pub(crate) const CORE_MAX: f64 = 0.95;
 
 /// Why the generator's CPU time makes a run invalid, if it does: each of its processes has a core.
 pub(crate) fn judge(generator: &[Used], server: Option<&Used>) -> Option<String> {

@@ -24,7 +24,7 @@ pub(crate) use clients::{ClientId, Clients};
 pub(crate) use end::End;
 pub(crate) use engine::{DriverKind, Engine, LoadDriver, Settings};
 pub(crate) use frames::FrameId;
-pub(crate) use meter::{Meter, Used, judge};
+pub(crate) use meter::{CORE_MAX, Meter, Used, judge};
 pub(crate) use recorder::{Labels, Recorder};
 pub(crate) use schedule::Schedule;
 pub(crate) use stats::{Stats, nanos_histogram};

@@ -60,25 +60,29 @@ impl Recorder {
         }
     }
 
-    /// Counts messages that were to be sent at `intended`, were sent at `sent`, and came back now.
+    /// Counts messages that were to be sent at `intended`, were sent at `sent`, and came back now. Of
+    /// those that were to be sent before the start, the latency does not count.
     #[inline]
     pub(crate) fn record(&mut self, now: Time, intended: Time, sent: Time, count: u32) {
-        if intended < self.start {
+        if now < self.start {
             return;
         }
-        let nanos = now.since(intended);
         let count = u64::from(count);
         self.messages += count;
-        self.latency.saturating_record_n(nanos, count);
-        if self.is_open_loop {
-            self.uncorrected.saturating_record_n(now.since(sent), count);
-        }
         let milliseconds = now.since(self.start) / 1_000_000;
-        self.heat.record_many(milliseconds, nanos, count);
         match self.seconds.get_mut((milliseconds / 1000) as usize) {
             Some(second) => *second += count,
             None => self.begin_second((milliseconds / 1000) as usize, count),
         }
+        if intended < self.start {
+            return;
+        }
+        let nanos = now.since(intended);
+        self.latency.saturating_record_n(nanos, count);
+        if self.is_open_loop {
+            self.uncorrected.saturating_record_n(now.since(sent), count);
+        }
+        self.heat.record_many(milliseconds, nanos, count);
     }
 
     #[cold]
@@ -102,7 +106,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// How many messages were recorded.
+    /// How many messages came back.
     pub(crate) const fn messages(&self) -> u64 {
         self.messages
     }
