@@ -95,7 +95,6 @@ fn several_processes_are_one_run() {
                 "messages_per_second",
                 "generator_cpu_ns_per_message",
                 "server_cpu_ns_per_message",
-                "server_user_share",
                 "goodput",
                 "wire_sent",
                 "wire_received",

@@ -127,7 +127,7 @@ impl Measured {
                     self.messages as f64 / server.cpu.as_secs_f64(),
                     Unit::PerCpuSecond,
                 )
-                .figure("server_user_share", "of it in user", server.user_share, Unit::Share)
+                .figure("server_user_share", "of it in user", server.user_share(), Unit::Share)
                 .figure("server_core_share", "server's core", server.of_core(), Unit::Share);
         }
         let busiest = self.generator.iter().map(Used::of_core).fold(0.0, f64::max);

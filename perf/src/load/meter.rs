@@ -18,8 +18,9 @@ pub(crate) struct Used {
     /// Of the clock on the wall.
     pub(crate) length: Duration,
     pub(crate) cpu: Duration,
-    /// Which part of `cpu` was not the kernel's.
-    pub(crate) user_share: f64,
+    /// What of it was not the kernel's, and what was, to a hundredth of a second.
+    user: Duration,
+    system: Duration,
 }
 
 #[derive(Default)]
@@ -48,12 +49,11 @@ impl Meter {
     /// What was used since the start.
     pub(crate) fn stop(&self) -> Outcome<Used> {
         let (length, after) = (clock::now() - self.start, Reading::of(&self.pids)?);
-        let user = after.user.saturating_sub(self.before.user);
-        let system = after.system.saturating_sub(self.before.system);
         Ok(Used {
             length,
             cpu: after.cpu.saturating_sub(self.before.cpu),
-            user_share: user.as_secs_f64() / (user + system).as_secs_f64(),
+            user: after.user.saturating_sub(self.before.user),
+            system: after.system.saturating_sub(self.before.system),
         })
     }
 }
@@ -62,6 +62,11 @@ impl Used {
     /// How much of one core that was.
     pub(crate) fn of_core(&self) -> f64 {
         self.cpu.as_secs_f64() / self.length.as_secs_f64()
+    }
+
+    /// Which part was not the kernel's; no number if all of it is below a hundredth of a second.
+    pub(crate) fn user_share(&self) -> f64 {
+        self.user.as_secs_f64() / (self.user + self.system).as_secs_f64()
     }
 }
 
@@ -101,7 +106,7 @@ mod tests {
 
     fn used(milliseconds: u64) -> Used {
         let cpu = Duration::from_millis(milliseconds);
-        Used { length: Duration::from_secs(1), cpu, user_share: 0.5 }
+        Used { length: Duration::from_secs(1), cpu, user: cpu / 2, system: cpu / 2 }
     }
 
     #[test]
@@ -119,6 +124,7 @@ mod tests {
         while meter.stop().unwrap().cpu < Duration::from_millis(30) {}
         let used = meter.stop().unwrap();
         assert!(used.length >= used.cpu.mul_f64(0.1) && used.of_core() > 0.0);
+        assert!(used.user_share() <= 1.0, "{}", used.user_share());
         let error = Meter::of_server(&[u32::MAX]).err().unwrap().to_string();
         assert!(error.contains("process 4294967295"), "{error}");
     }

@@ -245,7 +245,10 @@ impl Orders {
         let plan = serde_json::from_value(self.plan)?;
         let mut worker = match W::new(plan) {
             Ok(worker) => worker,
-            Err(error) => return answer::<W>(&Err(error.to_string())),
+            Err(error) => {
+                answer::<W>(&Err(error.to_string()));
+                return Ok(());
+            }
         };
         // The thread is gone only when the input is at its end.
         let _ = self.waker.send(worker.waker());
@@ -266,18 +269,18 @@ impl Orders {
                 Err(error) => Err(error),
             };
             let done = done.map_err(|error| error.to_string());
-            answer::<W>(&done)?;
-            if done.is_err() {
+            if !answer::<W>(&done) || done.is_err() {
                 return Ok(());
             }
         }
     }
 }
 
-fn answer<W: Worker>(answer: &Result<W::Answer, String>) -> Outcome {
+/// Whether anybody is there to hear it.
+fn answer<W: Worker>(answer: &Result<W::Answer, String>) -> bool {
+    let line = serde_json::to_string(answer).expect("answers have names that are strings");
     let mut output = io::stdout().lock();
-    writeln!(output, "{}", serde_json::to_string(answer)?)?;
-    Ok(output.flush()?)
+    writeln!(output, "{line}").and_then(|()| output.flush()).is_ok()
 }
 
 #[cfg(test)]
