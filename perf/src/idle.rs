@@ -240,6 +240,7 @@ impl<D: LoadDriver> Run<'_, D> {
         let held = all as f64 - measured.lost as f64;
         report.figure("connections_held", "held to the end", held, Unit::Count);
         measured.report(Some(&server), report);
+        measured.judge(Some(&server), report);
         Ok(())
     }
 }

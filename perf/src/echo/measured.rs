@@ -149,6 +149,10 @@ impl Measured {
                 "the generator used its whole core: --server-pid tells if the server did, too",
             );
         }
+    }
+
+    /// Tells why the figures are not what was asked for, if they are not.
+    pub(crate) fn judge(&self, server: Option<&Used>, report: &mut Report) {
         for fault in [self.generator_fault(server), self.server_fault()].into_iter().flatten() {
             report.invalid(fault);
         }

@@ -168,6 +168,7 @@ fn a_generator_that_stands_still_makes_the_run_invalid() {
     assert!(fault.contains("lagged behind its schedule"), "{fault}");
     let mut report = crate::report::Report::new("echo", ());
     measured.report(None, &mut report);
+    measured.judge(None, &mut report);
     assert!(!report.valid && report.invalid_because == [fault]);
 }
 
