@@ -110,14 +110,14 @@ mod tests {
         use std::net::{TcpListener, TcpStream};
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (before, source) = connection_bytes().unwrap();
-        let pairs: Vec<_> = (0..2000)
-            .map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap()))
-            .collect();
-        let after = connection_bytes().unwrap().0;
-        // Other programs may give memory back meanwhile, and do so where it is all counted.
-        if source == Source::Sockets {
-            assert!(after > before + pairs.len() as u64 * 2000, "{before} {after}");
-        }
+        // Other programs may close theirs meanwhile, but not each time.
+        let has_grown = (0..10).any(|_| {
+            let before = connection_bytes().unwrap().0;
+            let pairs: Vec<_> = (0..2000)
+                .map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap()))
+                .collect();
+            connection_bytes().unwrap().0 > before + pairs.len() as u64 * 2000
+        });
+        assert!(has_grown);
     }
 }

@@ -4,6 +4,7 @@ use super::in_flight::InFlight;
 use crate::load::{ClientId, Clients, End, FrameId, Mode, Outcome, Recorder, Schedule, Time};
 use quelea_core::{CloseCode, Message};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// How messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,12 +18,18 @@ pub(crate) enum Loop {
 /// Later than this, a message of an open loop is counted as held up by the generator.
 const LATE_NANOS: u64 = 1_000_000;
 
+/// Above this rate what is due is sent in bunches so far apart, unless something comes back in
+/// between: to sleep and to wake costs more than several messages.
+const BUNCHED_PER_SECOND: f64 = 20_000.0;
+const BUNCH: Duration = Duration::from_micros(50);
+
 pub(super) struct Echo {
     frames: Vec<FrameId>,
     looping: Loop,
     /// Those that ever were open, in the order in which they came to be.
     ids: Vec<ClientId>,
     schedule: Option<Schedule>,
+    is_bunched: bool,
     /// The number of the message that is due next.
     due: u64,
     /// No more is sent.
@@ -59,6 +66,7 @@ impl Echo {
             looping: Loop::Closed { depth: 0 },
             ids: Vec::new(),
             schedule: None,
+            is_bunched: false,
             due: 0,
             is_over: true,
             is_closing: false,
@@ -84,9 +92,11 @@ impl Echo {
                 self.send(clients, id, depth);
             }
         }
-        self.schedule = match looping {
-            Loop::Open { per_second, .. } => Some(Schedule::new(now, per_second)),
-            Loop::Closed { .. } => None,
+        (self.schedule, self.is_bunched) = match looping {
+            Loop::Open { per_second, .. } => {
+                (Some(Schedule::new(now, per_second)), per_second > BUNCHED_PER_SECOND)
+            }
+            Loop::Closed { .. } => (None, false),
         };
     }
 
@@ -295,7 +305,7 @@ impl Mode for Echo {
         loop {
             let next = schedule.at(self.due);
             if next > now {
-                return Ok(next);
+                return Ok(if self.is_bunched { next.max(now + BUNCH) } else { next });
             }
             if turn < connections {
                 let id = self.ids[(self.due % connections) as usize];
