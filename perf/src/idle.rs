@@ -2,7 +2,7 @@
 
 use crate::{
     echo::{
-        Command, EchoWorker, Kind, Loop, Measured, OPEN_LOOP_DEPTH, Plan, parse_fragments,
+        Command, EchoWorker, Kind, Loop, Measured, Plan, open_loop_depth, parse_fragments,
         parse_seconds, parse_size,
     },
     fanout::parse_count,
@@ -229,7 +229,7 @@ impl<D: LoadDriver> Run<'_, D> {
         let every = self.options.message_every;
         let per_second = |index| share_of(all, processes, index) as f64 / every;
         self.crew.call(|index| {
-            let looping = Loop::Open { per_second: per_second(index), depth: OPEN_LOOP_DEPTH };
+            let looping = Loop::Open { per_second: per_second(index), depth: open_loop_depth(all) };
             Command::Begin(looping, Duration::ZERO)
         })?;
         let meter = Meter::of_server(&self.options.server_pid)?;

@@ -135,8 +135,8 @@ impl<D: LoadDriver + Driver<Listener = Listener>> RawServer<D> {
                         connections.remove(id.index());
                     }
                 }
-                Completion::AcceptFailed { error } => return Err(error.into()),
-                Completion::Woken => {}
+                // It goes on by itself when there are descriptors again.
+                Completion::AcceptFailed { .. } | Completion::Woken => {}
             }
         }
         Ok(())

@@ -609,3 +609,19 @@ proptest! {
         prop_assert_eq!(failures == 1, end.connection.received == ReceiveState::Failed);
     }
 }
+
+#[test]
+fn what_came_in_part_is_being_received_until_its_message_is_whole() {
+    let mut client = End::new(Role::Client);
+    // A header in part, a payload in part, a fragment, a control frame in between.
+    for bytes in [&b"\x02"[..], b"\x01a", b"\x89", b"\x00", b"\x80\x01"] {
+        client.receive(bytes);
+        assert!(client.connection.is_receiving(), "{bytes:x?}");
+    }
+    client.receive(b"b");
+    assert!(!client.connection.is_receiving());
+    client.receive(b"\x82\x00");
+    assert!(!client.connection.is_receiving());
+    let whole = [Owned::Ping(Vec::new()), Owned::Binary(b"ab".to_vec()), Owned::Binary(Vec::new())];
+    assert_eq!(client.events, whole);
+}

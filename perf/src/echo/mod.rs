@@ -39,7 +39,8 @@ pub(crate) struct Options {
     connections: usize,
     /// Messages in flight on each connection: the next is sent when one comes back, so that a server
     /// that stalls is sent less (closed loop). With --rate it is the most that may be in flight, and
-    /// what is due beyond that waits [default: 1, and 1024 with --rate].
+    /// what is due beyond that waits [default: 1; with --rate 1024, or
+    /// fewer of more than 4096 connections].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     depth: Option<u32>,
     /// Messages a second in all, sent by the clock whatever became of those before (open loop):
@@ -97,8 +98,10 @@ const SIZES_SUM_MAX: usize = 256 << 20;
 const FRAGMENTS_MAX: usize = 100_000;
 /// Where a search begins if nobody says.
 const FIRST_RATE: f64 = 1000.0;
-/// Enough to send on while a server stalls, and a bound on what that takes.
-pub(crate) const OPEN_LOOP_DEPTH: u32 = 1024;
+/// Enough to send on while a server stalls, and a bound on what that takes: of one connection, and of
+/// all.
+const OPEN_LOOP_DEPTH: usize = 1024;
+const OPEN_LOOP_IN_FLIGHT: usize = 1 << 22;
 /// A server that is this far behind the rate does not hold it.
 const ACHIEVED_MIN: f64 = 0.98;
 /// How often a step of a search is measured again.
@@ -137,6 +140,11 @@ pub(crate) fn parse_fragments(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How many messages each of so many connections may have in flight, if nobody says.
+pub(crate) fn open_loop_depth(connections: usize) -> u32 {
+    (OPEN_LOOP_IN_FLIGHT / connections.max(1)).clamp(1, OPEN_LOOP_DEPTH) as u32
+}
+
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.driver {
         DriverKind::Poll => run_on::<Poll>(options)?,
@@ -172,7 +180,8 @@ fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
 
 impl Options {
     fn open_loop(&self, per_second: f64) -> Loop {
-        Loop::Open { per_second, depth: self.depth.unwrap_or(OPEN_LOOP_DEPTH) }
+        let depth = self.depth.unwrap_or_else(|| open_loop_depth(self.connections));
+        Loop::Open { per_second, depth }
     }
 
     fn plan(&self) -> Outcome<Plan> {

@@ -5,9 +5,10 @@ use crate::{
     raw::RawServer,
 };
 use quelea::{CloseCode, Config, Conn, Handle, Handler, Message, Server, driver::Poll};
+use quelea_core::{handshake::accept_key, mask};
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread::{self, JoinHandle, sleep},
     time::{Duration, Instant},
 };
@@ -221,6 +222,80 @@ fn answer_once(answer: &'static [u8]) -> SocketAddr {
         stream.write_all(answer).unwrap();
     });
     address
+}
+
+/// Writes an echo of each message as told, to the first connection.
+fn echo_by_hand(write: impl Fn(&mut TcpStream, &[u8]) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut head = [0; 1024];
+        let len = stream.read(&mut head).unwrap();
+        let head = std::str::from_utf8(&head[..len]).unwrap();
+        let key = head.split("Sec-WebSocket-Key: ").nth(1).unwrap().lines().next().unwrap();
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            std::str::from_utf8(&accept_key(key)).unwrap()
+        );
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut header = [0; 6];
+        // Until the generator has seen enough. Its pings and pongs are left alone.
+        while stream.read_exact(&mut header).is_ok() && header[0] != 0x88 {
+            let mut payload = vec![0; usize::from(header[1] & 0x7f)];
+            stream.read_exact(&mut payload).unwrap();
+            mask::apply(&mut payload, header[2..].try_into().unwrap());
+            if header[0] == 0x82 {
+                write(&mut stream, &payload);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_echo_is_taken_however_it_is_cut_and_refused_wherever_it_differs() {
+    let run = |address| run(plan(address), 1, Loop::Closed { depth: 1 }, MOMENT);
+    let pause = || sleep(Duration::from_millis(2));
+    for cut in [1, 2, 10, 21] {
+        let address = echo_by_hand(move |stream, payload| {
+            let frame = [&[0x82, 20], payload].concat();
+            let (start, end) = frame.split_at(cut);
+            stream.write_all(start).unwrap();
+            pause();
+            let _ = stream.write_all(end);
+        });
+        assert!(run(address).unwrap().messages > 3);
+        // A part of it came as it should.
+        let address = echo_by_hand(move |stream, payload| {
+            let mut frame = [&[0x82, 20], payload].concat();
+            frame[21] ^= 1;
+            let (start, end) = frame.split_at(cut);
+            stream.write_all(start).unwrap();
+            pause();
+            let _ = stream.write_all(end);
+        });
+        let error = run(address).unwrap_err().to_string();
+        assert!(error.contains("sent back something else"), "{error}");
+    }
+    // In fragments, with a ping between them; the second comes in two parts.
+    let address = echo_by_hand(move |stream, payload| {
+        let (first, second) = payload.split_at(7);
+        stream.write_all(&[&[0x02, 7], first, &[0x89, 0, 0x80, 13]].concat()).unwrap();
+        pause();
+        stream.write_all(second).unwrap();
+    });
+    assert!(run(address).unwrap().messages > 3);
+    // A whole frame of another kind, and then none: the start of what is expected is kept for core.
+    let address = echo_by_hand(move |stream, payload| {
+        stream.write_all(&[0x82]).unwrap();
+        pause();
+        stream.write_all(&[&[0x80 | 20], payload].concat()).unwrap();
+    });
+    let error = run(address).unwrap_err().to_string();
+    assert!(error.contains("server frame with a mask"), "{error}");
 }
 
 #[test]

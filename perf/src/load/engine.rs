@@ -245,8 +245,9 @@ impl<D: Driver, S: Default> Engine<D, S> {
                 }
                 Ok(()) => {}
                 Err(end) => {
-                    self.clients.doom(id, end);
-                    self.clients.doomed.pop();
+                    if let Some(client) = self.clients.client(id) {
+                        client.end = Some(Box::new(end));
+                    }
                     remove(&mut self.clients, mode, id)?;
                 }
             }
@@ -254,6 +255,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
         Ok(())
     }
 
+    /// Fails only as long as the driver does not know the client.
     fn begin_connect(&mut self, id: ClientId) -> Result<(), End> {
         let Self { driver, clock, settings, sources, clients, .. } = self;
         let connecting = sources.connect(settings.target.address).map_err(End::Connect)?;
@@ -269,7 +271,11 @@ impl<D: Driver, S: Default> Engine<D, S> {
             return Ok(());
         }
         // A socket that is not connected yet takes nothing: when there is room, it is.
-        opening.write_request(&settings.target, output.buffer(id, &mut client.queue, frames))
+        let out = output.buffer(id, &mut client.queue, frames);
+        if let Err(end) = opening.write_request(&settings.target, out) {
+            clients.doom(id, end);
+        }
+        Ok(())
     }
 
     /// Ends those that were waited for long enough.

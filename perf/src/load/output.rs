@@ -6,6 +6,8 @@ use std::ops::Range;
 
 /// Beyond this many bytes a tick is cut short, to stay in the cache.
 const TICK_BYTES_MAX: usize = 1 << 20;
+/// What one tick took beyond it, as the first of many messages at once does, is given back.
+const WRITTEN_KEPT_BYTES_MAX: usize = 4 * TICK_BYTES_MAX;
 /// A client's own buffer is given back beyond this many bytes.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Below this many bytes a prepared frame is copied to the others of the tick.
@@ -203,6 +205,7 @@ impl Output {
         }
         self.pieces.clear();
         self.written.clear();
+        self.written.shrink_to(WRITTEN_KEPT_BYTES_MAX);
         self.tick = self.tick.wrapping_add(1);
     }
 

@@ -58,7 +58,8 @@ pub trait Driver {
         self.stop_accept(listener);
     }
 
-    /// Takes over a stream that something else accepted: it is not open yet.
+    /// Takes over a stream that something else accepted or connects: it is not open yet. One that is
+    /// still on its way takes no bytes until it is there.
     fn adopt(&mut self, stream: OwnedFd) -> io::Result<Self::Socket>;
 
     /// Starts to receive for a connection. From then on it has to be closed.
