@@ -16,9 +16,13 @@ mod progress;
 mod raw;
 #[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
 mod report;
+mod rooms;
+mod sequence;
 mod server;
 mod sim;
 mod slow;
+mod stamp;
+mod subject;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -51,6 +55,9 @@ enum Mode {
     Fanout(fanout::Options),
     /// Serves as the floor for `fanout`: sends each message to every socket in a bare loop.
     Bare(fanout::bare::Options),
+    /// Publishes at a rate in rooms, and tells when each member has each message, and what that costs
+    /// the server.
+    Rooms(rooms::Options),
     /// Starts a server that sends each message to all, and tells what subscribers that never read
     /// cost those that do, and how much memory they take.
     Slow(slow::Options),
@@ -91,6 +98,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),
+        Mode::Rooms(options) => return rooms::run(&options),
         Mode::Slow(options) => return slow::run(&options),
         Mode::Compare(options) => return compare::run(options),
         Mode::RawServer(options) => raw::run(&options)?,

@@ -6,7 +6,7 @@ use std::{
     env,
     error::Error,
     fmt, io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     str::FromStr,
     thread::sleep,
@@ -81,28 +81,42 @@ impl FromStr for ServerCommand {
 pub(crate) struct Server {
     child: Child,
     target: Target,
+    /// How it was started.
+    words: Vec<String>,
 }
 
 impl Server {
     /// Starts a server on a free port of this machine, and waits until it serves WebSockets.
     pub(crate) fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
+        Self::start_until(command, |target| client::connect(target, &[0; 16]).map(drop))
+    }
+
+    /// The same of a server that need not serve WebSockets at `/`: waits until it accepts connections.
+    pub(crate) fn start_accepting(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
+        Self::start_until(command, |target| {
+            let stream = TcpStream::connect(target.address)?;
+            // Where nobody listens, a socket can get its own address and so connect to itself.
+            let is_own = stream.local_addr()? == stream.peer_addr()?;
+            if is_own { Err("nobody listens".into()) } else { Ok(()) }
+        })
+    }
+
+    fn start_until(
+        command: &ServerCommand,
+        is_ready: impl Fn(&Target) -> Result<(), Box<dyn Error>>,
+    ) -> Result<Self, Box<dyn Error>> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let target = format!("ws://{address}/").parse()?;
         let words = command.words_for(address);
-        let child = Command::new(&words[0])
-            .args(&words[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", words[0]))?;
-        let mut server = Self { child, target };
+        let mut server = Self { child: spawn(&words)?, target, words };
         let deadline = now() + PATIENCE;
-        while let Err(error) = client::connect(&server.target, &[0; 16]) {
+        while let Err(error) = is_ready(&server.target) {
+            let words = server.words.join(" ");
             if let Some(status) = server.child.try_wait()? {
-                return Err(format!("{} ended: {status}", words.join(" ")).into());
+                return Err(format!("{words} ended: {status}").into());
             }
             if now() >= deadline {
-                return Err(format!("{} does not serve: {error}", words.join(" ")).into());
+                return Err(format!("{words} does not serve: {error}").into());
             }
             sleep(ASK_EVERY);
         }
@@ -122,6 +136,15 @@ impl Server {
         sleep(SETTLE);
         cpu::time(&self.child.id().to_string())
     }
+}
+
+fn spawn(words: &[String]) -> Result<Child, String> {
+    Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", words[0]))
 }
 
 impl Drop for Server {

@@ -40,7 +40,7 @@ impl Destination {
 
 impl Target {
     /// A target on any host.
-    fn anywhere(text: &str) -> Result<Self, String> {
+    pub(crate) fn anywhere(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix("ws://").ok_or("expected ws://HOST:PORT/PATH")?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let mut addresses = host.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
@@ -49,7 +49,7 @@ impl Target {
         Ok(Self { address, host: host.to_owned(), path: path.to_owned() })
     }
 
-    fn check_loopback(&self) -> Result<&Self, String> {
+    pub(crate) fn check_loopback(&self) -> Result<&Self, String> {
         let host = &self.host;
         if self.address.ip().is_loopback() {
             return Ok(self);

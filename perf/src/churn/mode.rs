@@ -198,12 +198,13 @@ impl Churn {
 impl Mode for Churn {
     type State = State;
 
-    fn on_begin(&mut self, state: &mut State, now: Time) {
-        let Some(begin) = self.begins.pop_front() else { return };
+    fn on_begin(&mut self, state: &mut State, now: Time) -> Option<String> {
+        let begin = self.begins.pop_front()?;
         (state.intended, state.begun) = (begin.intended, now);
         self.counts.begun += 1;
         let is_late = !begin.was_held && now.since(begin.intended) > LATE_NANOS;
         self.counts.late += u64::from(is_late && self.schedule.is_some());
+        None
     }
 
     fn on_open(&mut self, clients: &mut Clients<State>, id: ClientId) -> Outcome {

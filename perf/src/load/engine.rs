@@ -35,6 +35,8 @@ impl LoadDriver for Poll {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
+    /// What it asks the server to speak.
+    pub(crate) subprotocol: Option<String>,
     /// How many connections may be on their way to be open at once.
     pub(crate) connecting_max: usize,
     /// How long the server has for its part of a connect, an opening or a closing handshake.
@@ -56,6 +58,7 @@ impl Settings {
     pub(crate) fn new(target: Target, seed: u64) -> Self {
         Self {
             target,
+            subprotocol: None,
             connecting_max: 100,
             patience: Duration::from_secs(10),
             message_bytes_max: Limits::default().message_bytes_max,
@@ -234,10 +237,10 @@ impl<D: Driver, S: Default> Engine<D, S> {
             self.clients.random().fill(&mut nonce);
             let now = self.clock.read();
             let mut state = S::default();
-            mode.on_begin(&mut state, now);
+            let path = mode.on_begin(&mut state, now);
             let id = self.clients.insert(Opening::new(nonce, now), state);
             self.deadlines.push_back((now + self.settings.patience, id));
-            match self.begin_connect(id) {
+            match self.begin_connect(id, path.as_deref()) {
                 Ok(()) if self.settings.raw => {
                     self.clients.now = now;
                     self.clients.set_open(id);
@@ -256,7 +259,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
     }
 
     /// Fails only as long as the driver does not know the client.
-    fn begin_connect(&mut self, id: ClientId) -> Result<(), End> {
+    fn begin_connect(&mut self, id: ClientId, path: Option<&str>) -> Result<(), End> {
         let Self { driver, clock, settings, sources, clients, .. } = self;
         let connecting = sources.connect(settings.target.address).map_err(End::Connect)?;
         let Clients { slots, output, frames, stats, .. } = clients;
@@ -272,7 +275,8 @@ impl<D: Driver, S: Default> Engine<D, S> {
         }
         // A socket that is not connected yet takes nothing: when there is room, it is.
         let out = output.buffer(id, &mut client.queue, frames);
-        if let Err(end) = opening.write_request(&settings.target, out) {
+        let path = path.unwrap_or(&settings.target.path);
+        if let Err(end) = opening.write_request(settings, path, out) {
             clients.doom(id, end);
         }
         Ok(())

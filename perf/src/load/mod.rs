@@ -44,9 +44,11 @@ pub(crate) trait Mode {
     /// What it keeps for each client.
     type State: Default;
 
-    /// A client begins to connect.
-    fn on_begin(&mut self, state: &mut Self::State, now: Time) {
+    /// A client begins to connect. What it returns is the path that it asks for, if not that of the
+    /// target.
+    fn on_begin(&mut self, state: &mut Self::State, now: Time) -> Option<String> {
         let _ = (state, now);
+        None
     }
 
     /// A client is open: its handshake is done.

@@ -1,7 +1,6 @@
 //! The opening handshake of one client.
 
-use super::{end::End, stats::Stats, time::Time};
-use crate::target::Target;
+use super::{end::End, engine::Settings, stats::Stats, time::Time};
 use quelea_core::{
     handshake::ClientRequest,
     http::{Fields, Response},
@@ -33,15 +32,22 @@ impl Opening {
     }
 
     /// Appends the request.
-    pub(super) fn write_request(&self, target: &Target, out: &mut Vec<u8>) -> Result<(), End> {
-        let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
+    pub(super) fn write_request(
+        &self,
+        settings: &Settings,
+        path: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
+        let request = ClientRequest::new(&settings.target.host, path, &self.nonce);
+        let subprotocol = settings.subprotocol.as_deref();
+        let request = request.subprotocols(subprotocol.as_slice());
         request.write(out).map_err(|error| End::UpgradeHead(error.to_string()))
     }
 
     /// Takes bytes of the answer; those behind it are returned once it is whole.
     pub(super) fn receive(
         &mut self,
-        target: &Target,
+        settings: &Settings,
         bytes: &[u8],
     ) -> Result<Option<Vec<u8>>, End> {
         self.head.extend_from_slice(bytes);
@@ -53,7 +59,10 @@ impl Opening {
             let end = || End::UpgradeHead(format!("it is longer than {HEAD_BYTES_MAX} bytes"));
             return if is_too_long { Err(end()) } else { Ok(None) };
         };
+        let target = &settings.target;
         let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
+        let subprotocol = settings.subprotocol.as_deref();
+        let request = request.subprotocols(subprotocol.as_slice());
         request.check_response(&response).map_err(End::Upgrade)?;
         Ok(Some(self.head.split_off(len)))
     }

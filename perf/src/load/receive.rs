@@ -118,7 +118,7 @@ fn open<S>(
     // What answers is connected, whatever the driver told.
     opening.connect_at(now, stats);
     let connected = opening.connected.unwrap_or(now);
-    match opening.receive(&settings.target, bytes) {
+    match opening.receive(settings, bytes) {
         Ok(rest) => {
             let rest = rest?;
             stats.upgrade.saturating_record(now.since(connected));
