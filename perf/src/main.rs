@@ -22,6 +22,7 @@ mod server;
 mod sim;
 mod slow;
 mod stamp;
+mod storm;
 mod subject;
 mod target;
 #[cfg(test)]
@@ -61,11 +62,9 @@ enum Mode {
     /// Starts a server that sends each message to all, and tells what subscribers that never read
     /// cost those that do, and how much memory they take.
     Slow(slow::Options),
-    /// Attacks a server that echoes, as hostile and broken peers do, and tells what came of it, a row
-    /// an attack: handshakes, frames, floods.
-    Attack(attack::Options),
-    /// Compares servers: the same work on each of them in turn, and what it costs each.
-    Compare(compare::Options),
+    /// Drops all connections at once, and tells how long it takes until all are back, and how those
+    /// fare that stay.
+    Storm(storm::Options),
     /// Serves as the ceiling for `echo --raw`: TCP that sends back what it gets, and nothing else, on
     /// the driver of the server.
     RawServer(raw::Options),
@@ -100,7 +99,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Attack(options) => return attack::run(&options),
         Mode::Rooms(options) => return rooms::run(&options),
         Mode::Slow(options) => return slow::run(&options),
-        Mode::Compare(options) => return compare::run(options),
+        Mode::Storm(options) => return storm::run(&options),
         Mode::RawServer(options) => raw::run(&options)?,
         Mode::Process => follow(Orders::read()?)?,
         Mode::Sim(options) => return sim::run(&options),

@@ -123,6 +123,14 @@ impl Server {
         Ok(server)
     }
 
+    /// Kills it, and starts it again at the same address. Does not wait until it serves.
+    pub(crate) fn restart(&mut self) -> Result<(), Box<dyn Error>> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.words)?;
+        Ok(())
+    }
+
     pub(crate) const fn target(&self) -> &Target {
         &self.target
     }

@@ -34,24 +34,36 @@ pub(crate) struct Running {
     /// Of the processes whose CPU time is told; none if nobody knows them.
     pids: Vec<u32>,
     /// If it was started here: it ends when this is dropped.
-    _started: Option<Server>,
+    started: Option<Server>,
 }
 
 impl Subject {
+    pub(crate) const fn is_started_here(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// The server, once it accepts connections.
     pub(crate) fn start(&self) -> Outcome<Running> {
         if let Some(command) = &self.server {
             let server = Server::start_accepting(command)?;
             let (target, pids) = (server.target().clone(), vec![server.pid()]);
-            return Ok(Running { target, pids, _started: Some(server) });
+            return Ok(Running { target, pids, started: Some(server) });
         }
         let target = self.target.as_ref().ok_or("expected a URL or --server")?;
         let target = if self.i_own_this_host { target } else { target.check_loopback()? };
-        Ok(Running { target: target.clone(), pids: self.server_pid.clone(), _started: None })
+        Ok(Running { target: target.clone(), pids: self.server_pid.clone(), started: None })
     }
 }
 
 impl Running {
+    /// Kills the server, and starts it again at the same address. Does not wait until it serves.
+    pub(crate) fn restart(&mut self) -> Outcome {
+        let server = self.started.as_mut().ok_or("only a server of --server can be restarted")?;
+        server.restart()?;
+        self.pids = vec![server.pid()];
+        Ok(())
+    }
+
     /// Begins to measure its CPU time, if its processes are known.
     pub(crate) fn meter(&self) -> Outcome<Option<Meter>> {
         (!self.pids.is_empty()).then(|| Meter::of_server(&self.pids)).transpose()
@@ -75,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_runs_or_is_started_and_is_on_this_machine_unless_it_is_the_users() {
+    fn a_server_runs_or_isstarted_and_is_on_this_machine_unless_it_is_the_users() {
         let running = parse(&["ws://127.0.0.1:9/a", "--server-pid", "1,2"]).unwrap().start();
         let running = running.unwrap();
         assert_eq!((running.target.path.as_str(), &*running.pids), ("/a", &[1, 2][..]));
-        assert!(parse(&["--server", "x {address}"]).is_ok());
+        assert!(parse(&["--server", "x {address}"]).unwrap().is_started_here());
         let other = parse(&["ws://192.0.2.1:9/"]).unwrap().start().map(|_| ()).unwrap_err();
         assert!(other.to_string().contains("--i-own-this-host"), "{other}");
         assert!(parse(&["ws://192.0.2.1:9/", "--i-own-this-host"]).unwrap().start().is_ok());

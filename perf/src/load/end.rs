@@ -1,7 +1,7 @@
 //! How a connection ends.
 
-use quelea_core::{CloseCode, Violation, handshake::ClientHandshakeError};
-use std::{fmt, io};
+use quelea_core::{CloseCode, Violation, handshake::ClientHandshakeError, http::Status};
+use std::{fmt, io, time::Duration};
 
 /// Why a client is gone.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub(crate) enum End {
     Connect(io::Error),
     /// The server had not accepted the connection in time.
     ConnectTimeout,
+    /// The answer to the handshake has another status than 101.
+    Refused { status: Status, retry_after: Option<Duration> },
     /// The answer to the handshake is not the right one.
     Upgrade(ClientHandshakeError),
     /// The answer to the handshake is no HTTP, or too long.
@@ -72,6 +74,9 @@ impl fmt::Display for End {
                 }
             }
             Self::ConnectTimeout => f.write_str("connect: not accepted in time"),
+            Self::Refused { status, .. } => {
+                write!(f, "upgrade: {}", ClientHandshakeError::Status(*status))
+            }
             Self::Upgrade(error) => write!(f, "upgrade: {error}"),
             Self::UpgradeHead(error) => {
                 write!(f, "upgrade: the answer is no HTTP response: {error}")

@@ -73,6 +73,8 @@ impl Settings {
 
 /// Completions of a tick; then what was written leaves, so that the server has work meanwhile.
 const COMPLETIONS_MAX: usize = 128;
+/// Connections that begin in a tick: each takes tens of microseconds, and others have messages due.
+const CONNECTS_MAX: usize = 16;
 /// The longest wait, so that what ends a run is looked at.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
@@ -145,6 +147,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
         self.begin_connects(mode)?;
         self.expire(now);
         let next = self.ping(now).min(end).min(mode.due(&mut self.clients)?);
+        let next = if self.begin_connects(mode)? { now } else { next };
         let next = self.deadlines.front().map_or(next, |(deadline, _)| next.min(*deadline));
         self.flush(mode, now, next)?;
         self.complete(mode)
@@ -230,8 +233,16 @@ impl<D: Driver, S: Default> Engine<D, S> {
         Ok(())
     }
 
-    fn begin_connects<M: Mode<State = S>>(&mut self, mode: &mut M) -> Outcome {
+    /// Connects as many as may be on their way, some of them in this tick; whether there is a reason not
+    /// to wait: one failed at once, or more may connect.
+    fn begin_connects<M: Mode<State = S>>(&mut self, mode: &mut M) -> Outcome<bool> {
+        let mut has_failed = false;
+        let mut begun = 0;
         while self.clients.wanted > 0 && self.clients.opening < self.settings.connecting_max {
+            if begun == CONNECTS_MAX {
+                return Ok(true);
+            }
+            begun += 1;
             self.clients.wanted -= 1;
             let mut nonce = [0; 16];
             self.clients.random().fill(&mut nonce);

@@ -2,9 +2,10 @@
 
 use super::{end::End, engine::Settings, stats::Stats, time::Time};
 use quelea_core::{
-    handshake::ClientRequest,
+    handshake::{ClientHandshakeError, ClientRequest},
     http::{Fields, Response},
 };
+use std::time::Duration;
 
 /// The longest answer to a handshake that is waited for.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -63,7 +64,18 @@ impl Opening {
         let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
         let subprotocol = settings.subprotocol.as_deref();
         let request = request.subprotocols(subprotocol.as_slice());
-        request.check_response(&response).map_err(End::Upgrade)?;
+        request.check_response(&response).map_err(|error| match error {
+            ClientHandshakeError::Status(status) => {
+                End::Refused { status, retry_after: retry_after(&response) }
+            }
+            error => End::Upgrade(error),
+        })?;
         Ok(Some(self.head.split_off(len)))
     }
+}
+
+/// How long the server wants to be left alone; `None` if it does not say, or says it as a date.
+fn retry_after(response: &Response<'_>) -> Option<Duration> {
+    let seconds: u32 = response.header("Retry-After")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.into()))
 }
