@@ -71,6 +71,11 @@ enum Mode {
     /// One of several processes of a run.
     #[command(hide = true)]
     Process,
+    /// Compares servers: the same work on each of them in turn, and what it costs each.
+    Compare(compare::Options),
+    /// Attacks a server that echoes, as hostile and broken peers do, and tells what came of it, a row
+    /// an attack: handshakes, frames, floods.
+    Attack(attack::Options),
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
     /// Checks that an echo server is right, before it is measured: text, binary, empty and large
@@ -102,6 +107,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Storm(options) => return storm::run(&options),
         Mode::RawServer(options) => raw::run(&options)?,
         Mode::Process => follow(Orders::read()?)?,
+        Mode::Compare(options) => return compare::run(options),
         Mode::Sim(options) => return sim::run(&options),
         Mode::Verify(options) => println!("{}", verify::run(&options)?),
     }

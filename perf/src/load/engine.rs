@@ -144,7 +144,6 @@ impl<D: Driver, S: Default> Engine<D, S> {
 
     fn tick<M: Mode<State = S>>(&mut self, mode: &mut M, now: Time, end: Time) -> Outcome {
         self.clients.now = now;
-        self.begin_connects(mode)?;
         self.expire(now);
         let next = self.ping(now).min(end).min(mode.due(&mut self.clients)?);
         let next = if self.begin_connects(mode)? { now } else { next };
@@ -259,6 +258,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
                 }
                 Ok(()) => {}
                 Err(end) => {
+                    has_failed = true;
                     if let Some(client) = self.clients.client(id) {
                         client.end = Some(Box::new(end));
                     }
@@ -266,7 +266,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
                 }
             }
         }
-        Ok(())
+        Ok(has_failed)
     }
 
     /// Fails only as long as the driver does not know the client.
@@ -285,8 +285,8 @@ impl<D: Driver, S: Default> Engine<D, S> {
             return Ok(());
         }
         // A socket that is not connected yet takes nothing: when there is room, it is.
-        let out = output.buffer(id, &mut client.queue, frames);
         let path = path.unwrap_or(&settings.target.path);
+        let out = output.buffer(id, &mut client.queue, frames);
         if let Err(end) = opening.write_request(settings, path, out) {
             clients.doom(id, end);
         }
