@@ -234,10 +234,17 @@ impl Echo {
         let Some(state) = clients.state(id) else { return Ok(()) };
         let run = state.in_flight.pop(count).ok_or("more came back than was sent")?;
         let is_held = state.held;
-        self.in_flight -= u64::from(run.count);
         self.returned += u64::from(run.count);
         self.recorder.record(now, run.intended(), run.sent(), run.count);
+        // The way of nearly all: the same again. If that cannot be sent, the connection ends with it.
+        if let ([frame], Loop::Closed { .. }, false) = (&*self.frames, self.looping, self.is_over) {
+            state.in_flight.push(*frame, run.count, None);
+            clients.send_prepared(id, *frame, run.count);
+            self.goodput += (clients.payload(run.frame).1.len() * run.count as usize) as u64;
+            return Ok(());
+        }
         self.goodput += (clients.payload(run.frame).1.len() * run.count as usize) as u64;
+        self.in_flight -= u64::from(run.count);
         if self.is_over {
             return Ok(());
         }
