@@ -19,7 +19,7 @@ pub mod logging {
 /// The options that all servers share.
 pub mod server {
     use clap::Args;
-    use quelea::{Drain, Handle, MetricsServer};
+    use quelea::{Config, Drain, Handle, MetricsServer};
     use std::time::Duration;
 
     /// Where to listen, with how many threads, and how to end.
@@ -31,6 +31,10 @@ pub mod server {
         /// How many workers, each a thread [default: one for each core].
         #[arg(long, value_name = "COUNT")]
         pub workers: Option<usize>,
+        /// Shares its port with other servers that have this option too: more processes, more
+        /// descriptors.
+        #[arg(long)]
+        pub share_port: bool,
         /// How long it takes to close all connections after a SIGTERM; after Ctrl-C it is no time.
         /// A second signal ends the server at once. Either way it exits with 0 [default: 10].
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -45,6 +49,12 @@ pub mod server {
     }
 
     impl Options {
+        /// The configuration that they ask for.
+        pub fn config(&self) -> Config {
+            let Self { workers, share_port, .. } = *self;
+            Config { workers, share_port, ..Config::default() }
+        }
+
         /// How to drain.
         pub fn drain(&self) -> Drain {
             let defaults = Drain::default();

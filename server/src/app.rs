@@ -115,7 +115,7 @@ where
         A: TryInto<ListenAddress>,
         Error: From<A::Error>,
     {
-        let bound = listen::bind(address.try_into()?)?;
+        let bound = listen::bind(address.try_into()?, self.config.share_port)?;
         tracing::info!(address = %bound.address, "listening");
         self.bound.push(bound);
         Ok(self)

@@ -22,6 +22,11 @@ pub struct Config {
     /// Whether each worker stays on one core. Default: `false`, so that the
     /// scheduler may move one away from a core that something else keeps busy.
     pub pin_workers: bool,
+    /// Whether other processes that ask for it too may listen on the same TCP addresses (`SO_REUSEPORT`):
+    /// the kernel spreads connections over all of them, so that together they can have more than one
+    /// process may have descriptors. It counts for what is [listened](crate::Server::listen) on after
+    /// it is set. Default: `false`, so that an address which is in use is an error.
+    pub share_port: bool,
     /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
     /// worker that sends to it. Beyond it, what is sent there is
     /// [dropped](crate::SendStatus::Dropped). Default: 16 MiB, room for a burst of
@@ -136,6 +141,7 @@ impl Default for Config {
         Self {
             workers: None,
             pin_workers: false,
+            share_port: false,
             mailbox_bytes_max: 16 << 20,
             message_bytes_max,
             fragments_max,

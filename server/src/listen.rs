@@ -60,8 +60,8 @@ impl Bound {
     }
 }
 
-/// Binds and listens.
-pub(crate) fn bind(address: ListenAddress) -> Result<Bound> {
+/// Binds and listens; a TCP address perhaps together with others.
+pub(crate) fn bind(address: ListenAddress, share: bool) -> Result<Bound> {
     let text = address.to_string();
     let failed = |source| Error::Listen { address: text.clone(), source };
     match address {
@@ -69,7 +69,7 @@ pub(crate) fn bind(address: ListenAddress) -> Result<Bound> {
             let mut listeners = Vec::new();
             let mut bound = Vec::new();
             for address in addresses {
-                let listener = bind_tcp(address).map_err(failed)?;
+                let listener = bind_tcp(address, share).map_err(failed)?;
                 bound.push(listener.local_addr().map_err(failed)?);
                 listeners.push(Listener::Tcp(listener));
             }
@@ -86,10 +86,10 @@ pub(crate) fn bind(address: ListenAddress) -> Result<Bound> {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    // The first socket is bound without sharing, so that a port that another server listens on is
-    // an error, and not a place where half of the connections go.
-    let socket = bind_tcp_once(address, false)?;
+fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
+    // The first socket is bound without sharing unless it is asked for, so that a port that another
+    // server listens on is an error, and not a place where half of the connections go.
+    let socket = bind_tcp_once(address, share)?;
     socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -14,7 +14,7 @@ use std::{
     },
     time::Duration,
 };
-use support::{BINARY, CLOSE, Raw, Serving, TEXT, close, frame, soon};
+use support::{BINARY, CLOSE, Raw, Serving, TEXT, close, frame, is_running, soon};
 
 /// Tells which worker serves a connection; does as told.
 struct Teller {
@@ -290,6 +290,28 @@ fn a_port_that_a_server_listens_on_is_not_shared_with_another() {
     let _connection = site.open();
     drop(site);
     Server::new(|_| Teller { worker: 0, shared: Arc::default() }).listen(address).unwrap();
+}
+
+#[test]
+fn a_port_is_shared_by_servers_that_both_ask_for_it_and_by_no_others() {
+    let config = || Config { share_port: true, ..two() };
+    let first = Site::start(config());
+    let listen = |config| {
+        let server = Server::new(|_| Teller { worker: 0, shared: Arc::default() });
+        server.config(config).unwrap().listen(first.tcp_address())
+    };
+    assert!(listen(Config { share_port: false, ..two() }).is_err());
+    let second = listen(config()).unwrap();
+    let handle = second.handle();
+    let thread = std::thread::spawn(move || second.run());
+    is_running(&handle);
+    let mut raws = Vec::new();
+    while [&first.handle, &handle].iter().any(|handle| handle.counts().connections == 0) {
+        assert!(raws.len() < 1000, "the kernel spreads them");
+        raws.push(first.open());
+    }
+    handle.stop();
+    thread.join().unwrap().unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `cargo run --release --bin broadcast -- --listen 127.0.0.1:9001`
 
 use clap::Parser;
-use quelea::{Config, Conn, Handler, Message, Server};
+use quelea::{Conn, Handler, Message, Server};
 use quelea_examples::{logging, server};
 
 /// A WebSocket server that sends every message to all that are connected, its sender included.
@@ -30,8 +30,7 @@ impl Handler for Broadcast {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
-    let config = Config { workers: arguments.server.workers, ..Config::default() };
-    let server = Server::new(|_worker| Broadcast).config(config)?;
+    let server = Server::new(|_worker| Broadcast).config(arguments.server.config())?;
     let server = server.drain_on_signals(arguments.server.drain())?;
     let server = server.listen(&*arguments.server.listen)?;
     let _metrics = arguments.server.start_metrics(server.handle())?;

@@ -61,7 +61,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     logging::start();
     let defaults = Config::default();
     let config = Config {
-        workers: arguments.server.workers,
         message_bytes_max: arguments.max_message,
         // Reading pauses at half of it, so that no echo is dropped while its sender is slow.
         outbox_bytes_max: defaults.outbox_bytes_max.max(4 * arguments.max_message),
@@ -75,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         idle_timeout: arguments.idle_timeout.or(defaults.idle_timeout),
         handshake_timeout: arguments.handshake_timeout.unwrap_or(defaults.handshake_timeout),
         messages_per_second_max: arguments.messages_per_second.or(defaults.messages_per_second_max),
-        ..defaults
+        ..arguments.server.config()
     };
     let server = Server::new(|_worker| Echo).config(config)?;
     let server = server.drain_on_signals(arguments.server.drain())?;

@@ -11,8 +11,8 @@ mod simulation;
 use clap::Parser;
 use protocol::{FromClient, Refusal, SUBPROTOCOL};
 use quelea::{
-    Accept, CloseCode, Closed, Config, Conn, Handle, Handler, Message, Request, Response, Server,
-    Status, Upgrade, Worker,
+    Accept, CloseCode, Closed, Conn, Handle, Handler, Message, Request, Response, Server, Status,
+    Upgrade, Worker,
 };
 use quelea_examples::{logging, server};
 use rooms::{Rooms, Seat};
@@ -113,9 +113,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
     let rooms = Arc::new(Rooms::new());
-    let config = Config { workers: arguments.server.workers, ..Config::default() };
     let make = move |worker: Worker| Chat { rooms: rooms.clone(), handle: worker.handle().clone() };
-    let server = Server::new(make).config(config)?.drain_on_signals(arguments.server.drain())?;
+    let server = Server::new(make)
+        .config(arguments.server.config())?
+        .drain_on_signals(arguments.server.drain())?;
     let server = server.listen(&*arguments.server.listen)?;
     for address in server.local_addresses() {
         tracing::info!("open http://{address}/ in a browser");
