@@ -1,6 +1,6 @@
 //! A load tool for any WebSocket server, on the client role of `quelea-core`.
 
-mod attack;
+mod audit;
 mod churn;
 mod client;
 mod clock;
@@ -62,6 +62,8 @@ enum Mode {
     /// Starts a server that sends each message to all, and tells what subscribers that never read
     /// cost those that do, and how much memory they take.
     Slow(slow::Options),
+    /// Numbers messages, and tells whether each came once, in order and unchanged to whom it was for.
+    Audit(audit::Options),
     /// Drops all connections at once, and tells how long it takes until all are back, and how those
     /// fare that stay.
     Storm(storm::Options),
@@ -104,6 +106,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Attack(options) => return attack::run(&options),
         Mode::Rooms(options) => return rooms::run(&options),
         Mode::Slow(options) => return slow::run(&options),
+        Mode::Audit(options) => return audit::run(&options),
         Mode::Storm(options) => return storm::run(&options),
         Mode::RawServer(options) => raw::run(&options)?,
         Mode::Process => follow(Orders::read()?)?,

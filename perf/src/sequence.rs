@@ -104,6 +104,12 @@ impl Trouble {
     }
 }
 
+impl Faults {
+    pub(crate) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
 impl AddAssign for Faults {
     fn add_assign(&mut self, other: Self) {
         self.lost += other.lost;

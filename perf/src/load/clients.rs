@@ -48,6 +48,8 @@ pub(crate) struct Clients<S> {
     generation: u32,
     /// Those that end after what they send in this tick.
     pub(super) doomed: Vec<ClientId>,
+    /// Those that are to read no more, or again.
+    pub(super) pauses: Vec<(ClientId, bool)>,
     /// Those whose closing handshake began, not yet told to the engine.
     pub(super) closing: Vec<ClientId>,
     random: fastrand::Rng,
@@ -67,6 +69,7 @@ impl<S> Clients<S> {
             open: 0,
             generation: 0,
             doomed: Vec::new(),
+            pauses: Vec::new(),
             closing: Vec::new(),
             random,
         }
@@ -216,6 +219,11 @@ impl<S> Clients<S> {
     /// Ends a connection without a closing handshake.
     pub(crate) fn abort(&mut self, id: ClientId) {
         self.doom(id, End::Aborted);
+    }
+
+    /// Reads nothing more that a client is sent, until it is told to go on.
+    pub(crate) fn pause(&mut self, id: ClientId, is_paused: bool) {
+        self.pauses.push((id, is_paused));
     }
 
     /// Those that are open.

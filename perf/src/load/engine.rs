@@ -179,6 +179,13 @@ impl<D: Driver, S: Default> Engine<D, S> {
                 client.queue.release();
             }
         });
+        for (id, is_paused) in clients.pauses.drain(..) {
+            if is_paused {
+                driver.pause_receive(id);
+            } else {
+                driver.resume_receive(id);
+            }
+        }
         for id in clients.doomed.drain(..) {
             driver.close(id);
         }

@@ -24,6 +24,8 @@ pub(super) struct Plan<'p> {
 
 /// Later than this, a message counts as held up by the generator.
 const LATE_NANOS: u64 = 1_000_000;
+/// What is sent in a tick at most, or one message; the rest is sent in the next.
+const TICK_BYTES_MAX: usize = 1 << 20;
 /// Of so many messages of a room it is known how many members they are still to come to.
 const ON_THE_WAY_MAX: usize = 4096;
 
@@ -41,6 +43,8 @@ pub(super) struct Rooms<'p> {
     delivered: Time,
     is_over: bool,
     message: Vec<u8>,
+    /// Bytes that may still be sent in this tick.
+    budget: usize,
     pub(super) counts: Counts,
     /// A delivery each.
     pub(super) recorder: Recorder,
@@ -127,6 +131,7 @@ impl<'p> Rooms<'p> {
             delivered: Time::default(),
             is_over: false,
             message: Vec::new(),
+            budget: 0,
             counts: Counts::default(),
             recorder: Recorder::new(Time::NEVER, true),
             last: nanos_histogram(),
@@ -215,6 +220,9 @@ impl<'p> Rooms<'p> {
                 room.held = true;
                 return;
             }
+            if self.budget == 0 {
+                return;
+            }
             self.message.clear();
             self.message.extend_from_slice(room.before.as_bytes());
             let stamp = Stamp { publisher: index as u32, number: room.sent, intended, sent: now };
@@ -230,6 +238,7 @@ impl<'p> Rooms<'p> {
                 self.counts.late += u64::from(!room.held && now.since(intended) > LATE_NANOS);
             }
             room.sent += 1;
+            self.budget = self.budget.saturating_sub(self.message.len());
             room.on_the_way.push_back(OnTheWay { missing: receivers, intended });
             if room.on_the_way.len() > ON_THE_WAY_MAX {
                 room.on_the_way.pop_front();
@@ -346,6 +355,7 @@ impl Mode for Rooms<'_> {
         };
         let now = clients.now();
         let rooms = self.rooms.len() as u64;
+        self.budget = TICK_BYTES_MAX;
         // Each room publishes all that is due of it at once: one turn is enough.
         let mut turn = 0;
         loop {

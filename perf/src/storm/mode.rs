@@ -25,6 +25,8 @@ pub(super) struct Plan {
 
 /// Later than this, a message counts as held up by the generator.
 const LATE_NANOS: u64 = 1_000_000;
+/// Messages that are sent in a tick; the rest is sent in the next.
+const SENDS_MAX: usize = 1 << 12;
 /// Connections that are dropped in a tick, so that those that stay are not held up.
 const DROPS_MAX: usize = 64;
 
@@ -47,6 +49,8 @@ pub(super) struct Storm {
     is_closing: bool,
     is_over: bool,
     message: Vec<u8>,
+    /// Messages that may still be sent in this tick.
+    budget: usize,
     pub(super) counts: Counts,
     /// Echoes of those that stay, from the intended time.
     pub(super) before: Histogram<u64>,
@@ -101,6 +105,7 @@ impl Storm {
             is_closing: false,
             is_over: false,
             message: Vec::new(),
+            budget: 0,
             counts: Counts::default(),
             before: nanos_histogram(),
             during: nanos_histogram(),
@@ -225,6 +230,9 @@ impl Storm {
                 staying.held = true;
                 return;
             }
+            if self.budget == 0 {
+                return;
+            }
             let stamp =
                 Stamp { publisher: index as u32, number: staying.sent, intended, sent: now };
             self.message.clear();
@@ -234,6 +242,7 @@ impl Storm {
                 return;
             }
             staying.sent += 1;
+            self.budget -= 1;
             self.counts.sent += 1;
             self.counts.late += u64::from(!staying.held && now.since(intended) > LATE_NANOS);
         }
@@ -244,6 +253,7 @@ impl Storm {
             return Time::NEVER;
         };
         let all = self.staying.len() as u64;
+        self.budget = SENDS_MAX;
         // Each sends all that is due of it at once: one turn is enough.
         let mut turn = 0;
         loop {
