@@ -1,5 +1,6 @@
 //! A load tool for any WebSocket server, on the client role of `quelea-core`.
 
+mod attack;
 mod audit;
 mod churn;
 mod client;

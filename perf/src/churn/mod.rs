@@ -29,12 +29,13 @@ pub(crate) struct Options {
     destination: Destination,
     /// Connections that are to begin in a second, by the clock (open loop): the time that each takes
     /// counts from when it was to begin.
-    #[arg(long, conflicts_with = "in_progress", value_parser = parse_rate)]
+    #[arg(long, value_parser = parse_rate)]
     rate: Option<f64>,
-    /// How many are opening, open or ending at any time (closed loop): when one has ended, the next
-    /// begins.
-    #[arg(long, default_value_t = 64, value_parser = parse_count)]
-    in_progress: usize,
+    /// How many are opening, open or ending at any time: when one has ended, the next begins (closed
+    /// loop). With --rate it is the most that may be, and what is due beyond that waits [default: 64,
+    /// and 900 with --rate].
+    #[arg(long, value_parser = parse_count)]
+    in_progress: Option<usize>,
     /// How long to measure.
     #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -61,6 +62,9 @@ pub(crate) struct Options {
     /// How to speak to the kernel.
     #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
     driver: DriverKind,
+    /// Makes the run the same as another one, in what is left to chance.
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     #[serde(skip)]
     output: Output,
@@ -78,8 +82,12 @@ pub(crate) enum How {
     Reset,
 }
 
-/// With a rate, so many are in progress at most: what is due beyond that waits, and its time grows.
-const IN_PROGRESS_MAX: usize = 10_000;
+/// How many are in progress if nobody says: in a closed loop, and at most with a rate. The usual limit
+/// of descriptors is 1024.
+const IN_PROGRESS: usize = 64;
+const IN_PROGRESS_MAX: usize = 900;
+/// What the messages of one connection may be together.
+const SENT_BYTES_MAX: usize = 1 << 24;
 /// How many source addresses the first one is drawn from: a run does not begin with ports that the
 /// one before it has left in TIME_WAIT.
 const FIRST_SOURCES: u64 = 60_000;
@@ -101,11 +109,18 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
 
 fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     let pace = match options.rate {
-        Some(per_second) => Pace::Open { per_second, in_progress_max: IN_PROGRESS_MAX },
-        None => Pace::Closed { in_progress: options.in_progress },
+        Some(per_second) => {
+            let in_progress_max = options.in_progress.unwrap_or(IN_PROGRESS_MAX);
+            Pace::Open { per_second, in_progress_max }
+        }
+        None => Pace::Closed { in_progress: options.in_progress.unwrap_or(IN_PROGRESS) },
     };
-    processes::shares(pace.in_progress_max(), Some(1))?;
-    let seed = fastrand::u64(..);
+    processes::check_one(pace.in_progress_max())?;
+    if options.size.saturating_mul(options.messages as usize) > SENT_BYTES_MAX {
+        let error = format!("at most {SENT_BYTES_MAX} bytes on each connection");
+        return Err(format!("--messages and --size: {error}").into());
+    }
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report = Report::new("churn", options);
     report.seed(seed);
     let patience = Duration::try_from_secs_f64(options.patience)?;

@@ -23,12 +23,13 @@ fn parse(text: &str) -> Result<Options, clap::Error> {
 #[test]
 fn what_cannot_be_measured_is_refused() {
     let options = parse("ws://127.0.0.1:1/").unwrap();
-    assert_eq!((options.in_progress, options.rate, options.how), (64, None, How::Clean));
-    for text in
-        ["", "--rate 0", "--rate 5 --in-progress 5", "--in-progress 0", "--seconds 0", "--how x"]
-    {
-        assert!(parse(&format!("ws://127.0.0.1:1/ {text} x")).is_err(), "{text}");
+    assert_eq!((options.in_progress, options.rate, options.how), (None, None, How::Clean));
+    for text in ["--rate 0", "--in-progress 0", "--seconds 0", "--how x", "--size x"] {
+        assert!(parse(&format!("ws://127.0.0.1:1/ {text}")).is_err(), "{text}");
     }
+    assert!(parse("").is_err());
+    let options = parse("ws://127.0.0.1:1/ --messages 2 --size 9000000").unwrap();
+    assert!(measure::<Poll>(&options).unwrap_err().to_string().contains("--messages and --size"));
     let options = parse("ws://127.0.0.1:1/ --in-progress 100000000").unwrap();
     assert!(measure::<Poll>(&options).unwrap_err().to_string().contains("ulimit"));
 }

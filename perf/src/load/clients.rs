@@ -227,7 +227,6 @@ impl<S> Clients<S> {
     }
 
     /// Those that are open.
-    #[allow(dead_code, reason = "for modes that pick among all clients")]
     pub(crate) fn ids(&self) -> impl Iterator<Item = ClientId> + '_ {
         let is_open = |client: &&Client<S>| client.can_send();
         self.slots.iter().map(|(_, client)| client).filter(is_open).map(|client| client.id)

@@ -67,6 +67,25 @@ pub(crate) fn shares(connections: usize, processes: Option<usize>) -> Outcome<Ve
     divide(connections, each, processes)
 }
 
+/// Whether so many connections fit in this process, for a mode that has one only.
+///
+/// # Errors
+/// It may not have so many descriptors.
+pub(crate) fn check_one(connections: usize) -> Result<(), String> {
+    fits_in_one(connections, getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+fn fits_in_one(connections: usize, limit: u64) -> Result<(), String> {
+    let needed = (connections as u64).saturating_add(DESCRIPTORS_SPARED);
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "{connections} connections need {needed} descriptors, and this process may have {limit}: ask \
+         for fewer, or raise `ulimit -n`"
+    ))
+}
+
 fn divide(connections: usize, each_max: usize, processes: Option<usize>) -> Outcome<Vec<Share>> {
     if each_max == 0 {
         return Err("a process may have no descriptors for connections: raise `ulimit -n`".into());
@@ -311,5 +330,12 @@ mod tests {
         assert!(error(2, 99, Some(3)).contains("a connection for each"));
         assert!(error(1_000_000, 1, None).contains("at most 1024"));
         assert!(error(1, 0, None).contains("ulimit -n"));
+    }
+
+    #[test]
+    fn what_does_not_fit_in_one_process_is_told() {
+        assert_eq!(fits_in_one(100, 100 + DESCRIPTORS_SPARED), Ok(()));
+        let error = fits_in_one(101, 100 + DESCRIPTORS_SPARED).unwrap_err();
+        assert!(error.contains("ulimit -n"), "{error}");
     }
 }

@@ -109,7 +109,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
         return Err("--others-only: a room of one member has no others".into());
     }
     let connections = options.rooms.saturating_mul(options.members);
-    processes::shares(connections, Some(1))?;
+    processes::check_one(connections)?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report = Report::new("rooms", options);
     report.seed(seed);

@@ -7,7 +7,7 @@ use crate::{
     stamp::{Found, STAMP_BYTES, Stamp, Stamps},
 };
 use hdrhistogram::Histogram;
-use quelea_core::{CloseCode, Message};
+use quelea_core::{CloseCode, Message, http::Status};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
@@ -28,7 +28,7 @@ const LATE_NANOS: u64 = 1_000_000;
 /// Messages that are sent in a tick; the rest is sent in the next.
 const SENDS_MAX: usize = 1 << 12;
 /// Connections that are dropped in a tick, so that those that stay are not held up.
-const DROPS_MAX: usize = 64;
+const DROPS_MAX: usize = 16;
 
 pub(super) struct Storm {
     plan: Plan,
@@ -45,6 +45,8 @@ pub(super) struct Storm {
     schedule: Option<Schedule>,
     /// The number of the message that is due next.
     due: u64,
+    /// All were open once.
+    has_started: bool,
     begun: Option<Time>,
     is_closing: bool,
     is_over: bool,
@@ -52,6 +54,8 @@ pub(super) struct Storm {
     /// Messages that may still be sent in this tick.
     budget: usize,
     pub(super) counts: Counts,
+    /// Of the messages before the storm, the part that the generator held up.
+    pub(super) late_before: f64,
     /// Echoes of those that stay, from the intended time.
     pub(super) before: Histogram<u64>,
     pub(super) during: Histogram<u64>,
@@ -67,7 +71,7 @@ struct Staying {
     held: bool,
 }
 
-/// Since the storm began, but for what those send that stay.
+/// Since the storm began.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) attempts: u64,
@@ -78,6 +82,13 @@ pub(super) struct Counts {
     pub(super) sent: u64,
     /// Of those, held up by the generator.
     pub(super) late: u64,
+}
+
+impl Counts {
+    /// Which part of the messages the generator held up.
+    pub(super) fn late_share(&self) -> f64 {
+        self.late as f64 / self.sent.max(1) as f64
+    }
 }
 
 /// Who a client is.
@@ -101,12 +112,14 @@ impl Storm {
             staying: vec![Staying::default(); plan.staying],
             schedule: None,
             due: 0,
+            has_started: false,
             begun: None,
             is_closing: false,
             is_over: false,
             message: Vec::new(),
             budget: 0,
             counts: Counts::default(),
+            late_before: 0.0,
             before: nanos_histogram(),
             during: nanos_histogram(),
             plan,
@@ -137,6 +150,7 @@ impl Storm {
 
     /// Those that stay begin to send.
     pub(super) fn start(&mut self, now: Time) {
+        self.has_started = true;
         self.schedule = self.has_staying().then(|| Schedule::new(now, self.plan.rate));
     }
 
@@ -144,6 +158,7 @@ impl Storm {
     pub(super) fn begin(&mut self, now: Time) {
         self.begun = Some(now);
         self.seats.begin();
+        self.late_before = self.counts.late_share();
         self.counts = Counts::default();
     }
 
@@ -289,6 +304,17 @@ impl Storm {
     }
 }
 
+/// Whether there is no use in trying again.
+fn is_final(end: &End) -> bool {
+    match end {
+        End::Refused { status, .. } => {
+            !matches!(*status, Status::SERVICE_UNAVAILABLE | Status::TOO_MANY_REQUESTS)
+        }
+        End::Connect(_) | End::Upgrade(_) | End::UpgradeHead(_) => true,
+        _ => false,
+    }
+}
+
 impl Mode for Storm {
     type State = Role;
 
@@ -348,8 +374,8 @@ impl Mode for Storm {
             }
             return Ok(());
         }
-        let is_early = self.schedule.is_none() && self.begun.is_none();
-        if is_early && matches!(end, End::Connect(_) | End::Upgrade(_) | End::UpgradeHead(_)) {
+        let is_early = !self.has_started;
+        if is_early && is_final(end) {
             return Err(end.to_string().into());
         }
         let (was_back, attempts) = match role {

@@ -26,6 +26,19 @@ impl Handler for Echo {
     }
 }
 
+/// Lets nobody in.
+struct Nobody;
+
+impl Handler for Nobody {
+    type State = ();
+
+    fn on_upgrade(&mut self, _upgrade: &Upgrade<'_>) -> Result<Accept<()>, Response> {
+        Err(Response::text(Status::NOT_FOUND, "not here"))
+    }
+
+    fn on_message(&mut self, _conn: &mut Conn<'_, ()>, _message: Message<'_>) {}
+}
+
 /// Lets so many in, and no more, and says nothing.
 struct Few {
     left: usize,
@@ -64,6 +77,9 @@ fn what_cannot_be_measured_is_refused() {
     assert!(error(&words).contains("nobody stays"));
     assert!(error(&[url, "--connections", "1000000"]).contains("ulimit"));
     assert!(error(&[url]).starts_with("connect: "));
+    let server = TestServer::start(Config::default(), |_| Nobody);
+    let error = storm(&server, &[]).unwrap_err().to_string();
+    assert!(error.contains("404"), "a path that is not there is not tried again: {error}");
     for words in [["--connections", "0"], ["--timeout", "0"], ["--how", "x"]] {
         assert!(parse(&[&[url], &words[..]].concat()).is_err(), "{words:?}");
     }
