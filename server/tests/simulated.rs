@@ -1,7 +1,7 @@
 //! What takes faults at an exact moment to show.
 
 use quelea::{
-    Config, Conn, Handler, Message,
+    Accept, Config, Conn, Handler, Message, Response, Upgrade,
     sim::{ClientEvent, Simulation},
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -92,4 +92,49 @@ fn answers_to_pings_that_come_all_at_once_keep_to_the_limit_and_the_last_one_is_
         .collect();
     assert!(pongs.is_sorted() && pongs.last() == Some(&999), "{pongs:?}");
     assert!(sim.is_open(client));
+}
+
+/// A message of a client goes to three topics, to which all clients of `/all` are subscribed.
+struct Publisher;
+
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+
+impl Handler for Publisher {
+    type State = bool;
+
+    fn on_upgrade(&mut self, upgrade: &Upgrade<'_>) -> Result<Accept<bool>, Response> {
+        Ok(Accept::new(upgrade.path() == "/all"))
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, bool>) {
+        if *conn.state {
+            for topic in TOPICS {
+                conn.subscribe(topic);
+            }
+        }
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, bool>, _message: Message<'_>) {
+        for topic in TOPICS {
+            conn.publish(topic, &[7; 100_000][..]);
+        }
+    }
+}
+
+#[test]
+fn who_takes_all_at_once_misses_nothing_however_much_each_tick_of_a_busy_worker_has_for_it() {
+    let mut sim = Simulation::new(1, Config::default(), |_worker| Publisher).unwrap();
+    sim.set_buffer_bytes(64 << 20);
+    let subscribers = [(); 2].map(|()| sim.connect("/all").unwrap());
+    let publishers = [(); 100].map(|()| sim.connect("/").unwrap());
+    sim.run_for(SECOND);
+    sim.pause_worker(0, SECOND);
+    // All are there when it goes on: more than is good for one tick.
+    publishers.iter().for_each(|publisher| assert!(sim.send(*publisher, "now")));
+    sim.run_for(5 * SECOND);
+    for subscriber in subscribers {
+        let events = sim.take_events(subscriber);
+        let is_message = |event: &&(_, ClientEvent)| matches!(event.1, ClientEvent::Binary(_));
+        assert_eq!(events.iter().filter(is_message).count(), publishers.len() * TOPICS.len());
+    }
 }

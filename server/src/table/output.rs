@@ -145,6 +145,11 @@ impl Table {
         self.arena.pieces().chain(outboxes).chain(self.fanout.sends())
     }
 
+    /// Whether some outbox has more for a peer that took all it was sent.
+    pub(crate) const fn has_sends(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Whether something is to be done as soon as the sends are, without waiting for more.
     pub(crate) fn has_work_after_sends(&self) -> bool {
         self.may_drain

@@ -43,6 +43,9 @@ const TICK_OUTPUT_BYTES: usize = 1 << 20;
 /// Ticks in a row that may leave deadlines for later, because what came from the peers meanwhile is
 /// not all read: reading all takes that many ticks with 65,536 connections.
 const LATE_TICKS_MAX: u32 = 64;
+/// How often in a row more is sent to those that take all at once: so often that a tick can send one peer as
+/// much as it can write for it, or else it would fall behind for no fault of its own.
+const SENDS_MAX: u32 = 64;
 /// How long to wait before trying again to hand mail to a worker whose mailbox is full.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
 
@@ -260,6 +263,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         let Self { connections, member, .. } = self;
         let hub = &member.hub;
         connections.table.outgoing().flush(&hub.inboxes, |worker| hub.wake(worker));
+        let mut sends = 0;
         loop {
             let is_settled = self.connections.table.settle();
             let until = if is_settled { self.wait_until() } else { Some(self.driver.now()) };
@@ -271,7 +275,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                 self.connections.table.send_short(id, sent);
             }
             self.connections.table.finish_sends();
-            if is_settled {
+            sends += u32::from(is_settled);
+            if is_settled && (sends == SENDS_MAX || !self.connections.table.has_sends()) {
                 return Ok(());
             }
         }
