@@ -6,7 +6,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use std::ops::RangeInclusive;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 /// The limits, the reusable buffers and the masking keys of any number of connections that run on
 /// one thread.
@@ -16,8 +16,8 @@ pub struct Context {
     mask_keys: ChaCha8Rng,
     #[expect(clippy::vec_box, reason = "the boxes themselves move into connections and back")]
     pool: Vec<Box<Assembly>>,
-    /// Buffers of messages beyond [`POOL_ENTRY_BYTES_MAX`], empty.
-    large: Vec<Vec<u8>>,
+    /// Buffers of messages beyond [`POOL_ENTRY_BYTES_MAX`], empty; the oldest first.
+    large: VecDeque<Vec<u8>>,
     pool_bytes: usize,
     large_bytes: usize,
 }
@@ -39,7 +39,7 @@ impl Context {
     /// not mask, and may pass zeros.
     pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
         let mask_keys = ChaCha8Rng::from_seed(seed);
-        let (pool, large) = (Vec::new(), Vec::new());
+        let (pool, large) = (Vec::new(), VecDeque::new());
         Self { limits, mask_keys, pool, large, pool_bytes: 0, large_bytes: 0 }
     }
 
@@ -50,7 +50,7 @@ impl Context {
 
     /// Gives back the memory that is kept for reuse: for a time of quiet.
     pub fn trim(&mut self) {
-        (self.pool, self.large) = (Vec::new(), Vec::new());
+        (self.pool, self.large) = (Vec::new(), VecDeque::new());
         (self.pool_bytes, self.large_bytes) = (0, 0);
     }
 
@@ -89,20 +89,25 @@ impl Context {
     /// An empty buffer of such a capacity, if there is one.
     pub(super) fn take_large(&mut self, capacity: RangeInclusive<usize>) -> Option<Vec<u8>> {
         let index = self.large.iter().rposition(|buffer| capacity.contains(&buffer.capacity()))?;
-        let buffer = self.large.swap_remove(index);
+        let buffer = self.large.remove(index)?;
         self.large_bytes -= buffer.capacity();
         Some(buffer)
     }
 
+    /// Keeps a buffer for [`Context::take_large`]. The oldest make room for it: or else those of sizes that
+    /// nobody needs would be all that is kept.
     pub(super) fn keep_large(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
-        let bytes = self.large_bytes + buffer.capacity();
-        if buffer.capacity() > POOL_ENTRY_BYTES_MAX
-            && bytes <= LARGE_BYTES_MAX
-            && self.large.len() < LARGE_ENTRIES_MAX
-        {
-            self.large_bytes = bytes;
-            self.large.push(buffer);
+        let bytes = buffer.capacity();
+        if bytes <= POOL_ENTRY_BYTES_MAX || bytes > LARGE_BYTES_MAX {
+            return;
         }
+        while (self.large.len() == LARGE_ENTRIES_MAX || self.large_bytes + bytes > LARGE_BYTES_MAX)
+            && let Some(oldest) = self.large.pop_front()
+        {
+            self.large_bytes -= oldest.capacity();
+        }
+        self.large_bytes += bytes;
+        self.large.push_back(buffer);
     }
 }

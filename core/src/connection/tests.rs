@@ -514,6 +514,26 @@ mod limits {
     }
 
     #[test]
+    fn a_large_buffer_is_kept_however_many_others_of_sizes_that_nobody_needs_are() {
+        for first in [0x81, 0x82] {
+            let mut server = End::new(Role::Server);
+            let message = masked(first, &[b'x'; 1_000_000]);
+            let begin = |server: &mut End, len: usize| {
+                server.receive(&message[..len]);
+                server.receive(&message[len..500_000]);
+            };
+            for len in (66_000..70_000).step_by(100) {
+                begin(&mut server, len);
+                server.receive(&message[500_000..]);
+            }
+            begin(&mut server, 65_900);
+            let before = server.context.pooled_bytes();
+            server.receive(&message[500_000..600_000]);
+            assert!(server.context.pooled_bytes() + 400_000 < before, "it is in use");
+        }
+    }
+
+    #[test]
     fn what_is_kept_of_large_buffers_is_bounded() {
         let mut context = Context::new(Limits::default(), [0; 32]);
         for _ in 0..100 {
