@@ -78,6 +78,11 @@ impl Stream {
         if std::mem::take(&mut self.begun_len) > 0 { Err(InvalidUtf8) } else { Ok(()) }
     }
 
+    /// Bytes that are kept, of a character whose rest has not come.
+    pub(crate) fn begun_len(&self) -> usize {
+        usize::from(self.begun_len)
+    }
+
     /// Moves bytes from the chunk to the character that was begun, until it is complete.
     fn complete<'c>(
         &mut self,

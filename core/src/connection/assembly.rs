@@ -185,7 +185,8 @@ impl Assembly {
             self.control[held..held + len].copy_from_slice(chunk);
             self.control_len += len as u8;
         } else if self.message == Some(MessageKind::Text) {
-            let room = Room::new(self.text.len(), self.text.capacity(), len, frame.remaining);
+            let held = self.text.len() + self.stream.begun_len();
+            let room = Room::new(held, self.text.capacity(), len, frame.remaining);
             if let Some(room) = room {
                 match room.used_buffer(context).map(String::from_utf8) {
                     Some(Ok(mut text)) => {

@@ -534,6 +534,18 @@ mod limits {
     }
 
     #[test]
+    fn a_text_that_is_cut_inside_a_character_has_a_buffer_of_its_length_and_not_of_twice_as_much() {
+        let text = "€".repeat(300_000);
+        for cut in 60_000..60_004 {
+            let mut server = End::new(Role::Server);
+            server.receive_cut(&masked(0x81, text.as_bytes()), [cut].into_iter());
+            assert!(server.events == [Owned::Text(text.clone())]);
+            let kept = server.context.pooled_bytes();
+            assert!((text.len()..text.len() + 10_000).contains(&kept), "{cut}: {kept}");
+        }
+    }
+
+    #[test]
     fn what_is_kept_of_large_buffers_is_bounded() {
         let mut context = Context::new(Limits::default(), [0; 32]);
         for _ in 0..100 {
