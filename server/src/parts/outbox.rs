@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 /// What waits for one slow peer: appended at the end, sent from the front, in segments.
 ///
-/// A segment is freed as soon as it is sent, and all are of one size but where a message is larger: what
+/// A segment is freed as soon as it is sent, and all are of one size but where a message of more than
+/// [`SMALL_BYTES`] is written in place: what
 /// one slow peer has left is room for another one. Large buffers of every size that come and go
 /// would leave holes in the heap.
 ///
@@ -43,9 +44,19 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Where to append what is written in place; [`Outbox::extend`] is for all else.
+    /// Where to append what is written in place; [`Outbox::extend`] is for all else. What has
+    /// [`SMALL_BYTES`] at most makes no segment longer than the others.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        if self.last.len() >= SEGMENT_BYTES {
+        let last = self.segment_for(SMALL_BYTES);
+        if last.len() > SMALL_BYTES / 2 {
+            last.reserve_exact(SEGMENT_BYTES - last.len());
+        }
+        last
+    }
+
+    /// The last segment, or the next one if that has room for less.
+    fn segment_for(&mut self, bytes: usize) -> &mut Vec<u8> {
+        if self.last.len() + bytes > SEGMENT_BYTES {
             let next = Vec::with_capacity(SEGMENT_BYTES);
             self.complete += self.last.len();
             self.segments.push_back(std::mem::replace(&mut self.last, next));
@@ -61,7 +72,7 @@ impl Outbox {
     /// Appends bytes, cut so that no segment is longer than the others.
     pub(crate) fn extend(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let last = self.buffer();
+            let last = self.segment_for(1);
             let (now, later) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - last.len()));
             if last.len() + now.len() > SMALL_BYTES {
                 last.reserve_exact(SEGMENT_BYTES - last.len());
@@ -130,6 +141,21 @@ mod tests {
         assert_eq!(outbox.filled(), 1_000_000);
         outbox.advance(1);
         assert_eq!((outbox.filled(), outbox.len()), (1_000_000 - first, 1_000_000 - first));
+    }
+
+    #[test]
+    fn segments_have_one_size_though_they_are_written_in_place_message_by_message() {
+        for len in [1, 100, 1000, 5000, SMALL_BYTES] {
+            let mut outbox = Outbox::default();
+            outbox.extend(&vec![0; len]);
+            while outbox.len() < 10 * SEGMENT_BYTES {
+                outbox.buffer().extend_from_slice(&vec![0; len]);
+            }
+            for segment in &outbox.segments {
+                assert_eq!(segment.capacity(), SEGMENT_BYTES, "{len} bytes each");
+                assert!(segment.len() > SEGMENT_BYTES - SMALL_BYTES, "{len} bytes each");
+            }
+        }
     }
 
     proptest! {
