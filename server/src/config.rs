@@ -22,10 +22,11 @@ pub struct Config {
     /// Whether each worker stays on one core. Default: `false`, so that the
     /// scheduler may move one away from a core that something else keeps busy.
     pub pin_workers: bool,
-    /// Whether other processes that ask for it too may listen on the same TCP addresses (`SO_REUSEPORT`):
-    /// the kernel spreads connections over all of them, so that together they can have more than one
-    /// process may have descriptors. It counts for what is [listened](crate::Server::listen) on after
-    /// it is set. Default: `false`, so that an address which is in use is an error.
+    /// Whether other processes may listen on the same TCP addresses (`SO_REUSEPORT`): the kernel spreads
+    /// connections over all of them, so that together they can have more than one process may have
+    /// descriptors. It counts for what is [listened](crate::Server::listen) on after it is set. Who
+    /// asks for it is let in by any server of the same user, also by one that did not ask. Default:
+    /// `false`, so that an address which is in use is an error.
     pub share_port: bool,
     /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
     /// worker that sends to it. Beyond it, what is sent there is

@@ -293,7 +293,7 @@ fn a_port_that_a_server_listens_on_is_not_shared_with_another() {
 }
 
 #[test]
-fn a_port_is_shared_by_servers_that_both_ask_for_it_and_by_no_others() {
+fn a_port_is_shared_by_servers_that_ask_for_it_and_refused_to_one_that_does_not() {
     let config = || Config { share_port: true, ..two() };
     let first = Site::start(config());
     let listen = |config| {
