@@ -1,6 +1,7 @@
 //! A server that is started to be measured.
 
 use crate::{client, clock::now, cpu, target::Target};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use std::{
     env,
@@ -125,8 +126,7 @@ impl Server {
 
     /// Kills it, and starts it again at the same address. Does not wait until it serves.
     pub(crate) fn restart(&mut self) -> Result<(), Box<dyn Error>> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
         self.child = spawn(&self.words)?;
         Ok(())
     }
@@ -139,10 +139,30 @@ impl Server {
         self.child.id()
     }
 
-    /// The CPU time that it has used, once it sleeps.
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The CPU time that it has used, with what it started, once it sleeps.
     pub(crate) fn cpu_time(&self) -> io::Result<Duration> {
         sleep(SETTLE);
-        cpu::time(&self.child.id().to_string())
+        let (server, started) = (self.child.id(), cpu::family(self.child.id()).into_iter().skip(1));
+        // What it started may have ended by now.
+        let started = started.filter_map(|pid| cpu::time(&pid.to_string()).ok());
+        Ok(cpu::time(&server.to_string())? + started.sum())
+    }
+
+    /// Kills it, and what it started: it may have been a script.
+    fn kill(&mut self) -> io::Result<()> {
+        let started = cpu::family(self.child.id()).into_iter().skip(1);
+        let killed = self.child.kill();
+        for pid in started.filter_map(|pid| Pid::from_raw(pid as i32)) {
+            // It fails only when that is gone already.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        killed?;
+        self.child.wait().map(drop)
     }
 }
 
@@ -157,15 +177,16 @@ fn spawn(words: &[String]) -> Result<Child, String> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only when it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It fails only when it is gone already.
+        let _ = self.kill();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory;
+    use std::io::Read;
 
     #[test]
     fn the_address_is_put_where_the_command_wants_it() {
@@ -177,6 +198,21 @@ mod tests {
         assert_eq!(command.on_core(1).words_for(([127, 0, 0, 1], 80).into()), words);
         assert!("server --listen 127.0.0.1:9001".parse::<ServerCommand>().is_err());
         assert!("".parse::<ServerCommand>().is_err());
+    }
+
+    #[test]
+    fn what_a_server_started_ends_with_it() {
+        let mut child = Command::new("sh");
+        let child = child.args(["-c", "sleep 30 & echo; wait"]).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let target = "ws://127.0.0.1:9/".parse().unwrap();
+        let family = cpu::family(child.id());
+        assert_eq!(family.len(), 2);
+        drop(Server { child, target, words: Vec::new() });
+        // It has no memory any more, even if nobody has asked how it ended.
+        let is_gone = || memory::anonymous_bytes(&family[1].to_string()).is_err();
+        assert!((0..500).any(|_| is_gone() || (sleep(ASK_EVERY), false).1));
     }
 
     #[test]

@@ -22,8 +22,7 @@ use subscribers::{Load, Subscribers};
 #[derive(Args, Serialize)]
 pub(crate) struct Options {
     /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
-    /// to all, its sender included, and nothing else. The CPU time of the process that is started
-    /// is measured, not of its children.
+    /// to all, its sender included, and nothing else.
     #[arg(long, default_value = "target/release/broadcast --listen {address}")]
     server: ServerCommand,
     /// What to compare it with, started likewise [default: this program's `bare`].

@@ -9,8 +9,8 @@ use self::report::{Phase, Summary};
 use crate::{
     client,
     clock::now,
-    cpu,
     fanout::parse_count,
+    load::Meter,
     memory::anonymous_bytes,
     progress::Progress,
     report::{Output, Report},
@@ -166,30 +166,26 @@ fn measure_phase(
         }
     }
     let length = Duration::try_from_secs_f64(options.seconds)?;
-    let server_pid = server_pid.to_string();
-    let times = || io::Result::Ok((cpu::time("self")?, cpu::time(&server_pid)?));
-    let before = times()?;
+    let (own, server) = (Meter::of_self()?, Meter::of_server(&[server_pid])?);
     let phase = format!("round {round}, {never_readers} never read");
     let mut progress = Progress::new(phase, "deliveries", length, now());
     let schedule = Schedule::new(now(), options.rate, length);
     let watch = |time, deliveries| progress.set(time, deliveries);
     let delivered = readers.run(schedule, options.size, watch)?;
     drop(progress);
-    let after = times()?;
+    let (own, server) = (own.stop()?, server.stop()?);
     faults += delivered.faults;
-    let server_bytes = anonymous_bytes(&server_pid)?;
+    let server_bytes = anonymous_bytes(&server_pid.to_string())?;
     drop(silent);
     sleep(SETTLE);
-    let share =
-        |after: Duration, before| after.saturating_sub(before).as_secs_f64() / length.as_secs_f64();
     Ok(Phase {
         round,
         never_readers,
         latency: delivered.latency,
         faults,
         server_bytes,
-        generator: share(after.0, before.0),
-        server: share(after.1, before.1),
+        generator: own.of_core(),
+        server: server.of_core(),
     })
 }
 
