@@ -1,6 +1,7 @@
 //! `quelea-perf idle`: what a connection that does nothing costs the server and the kernel.
 
 use crate::{
+    cpu::family,
     echo::{
         Command, EchoWorker, Kind, Loop, Measured, Plan, open_loop_depth, parse_fragments,
         parse_seconds, parse_size,
@@ -18,7 +19,7 @@ use crate::{
 use clap::Args;
 use quelea::driver::Poll;
 use serde::Serialize;
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 #[derive(Args, Serialize)]
 pub(crate) struct Options {
@@ -153,8 +154,10 @@ fn tell_memory(
         let points = points.iter().map(|(count, memory)| (*count, value(memory) as f64)).collect();
         Series::over_count(name, label, Unit::Bytes, "connections", points)
     };
-    report.series(series("user_memory", "the server's memory", |memory| memory.user));
-    report.series(series("kernel_memory", "the kernel's memory", |memory| memory.kernel / 2));
+    report.series(series("user_memory", "the server's memory grows by", |memory| memory.user));
+    report.series(series("kernel_memory", "the kernel's memory grows by", |memory| {
+        memory.kernel / 2
+    }));
     report.note(match after.source {
         Source::Sockets => {
             "kernel memory is that of one end of a connection: half of what all sockets of this \
@@ -209,10 +212,20 @@ impl<D: LoadDriver> Run<'_, D> {
     /// Measures when the server had time to give back what it does not need, or a part of it.
     fn settle(&mut self, part: f64) -> Outcome<Memory> {
         self.crew.wait(Duration::from_secs_f64(self.options.seconds * part))?;
+        // Or memory would be divided by more than there are.
+        self.crew
+            .call(|_| Command::Check)
+            .map_err(|error| format!("before memory was measured, {error}"))?;
         let mut user = 0;
         for pid in &self.options.server_pid {
             user += anonymous_bytes(&pid.to_string())
                 .map_err(|error| format!("the memory of process {pid}: {error}"))?;
+        }
+        let pids = &self.options.server_pid;
+        let families: BTreeSet<_> = pids.iter().flat_map(|pid| family(*pid)).collect();
+        for pid in families.iter().filter(|pid| !pids.contains(pid)) {
+            // What the server started may have ended by now.
+            user += anonymous_bytes(&pid.to_string()).unwrap_or(0);
         }
         let (kernel, source) = kernel::connection_bytes()?;
         Ok(Memory { user, kernel, source })
@@ -305,6 +318,28 @@ mod tests {
         assert!(error.contains("more than there are connections"), "{error}");
         handle.stop();
         thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_does_not_hold_its_connections_is_not_measured() {
+        struct Closes(usize);
+        impl Handler for Closes {
+            type State = ();
+            fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+                self.0 += 1;
+                // One of them stays: with none, a run ends anyway.
+                if self.0 > 1 {
+                    conn.close(quelea::CloseCode::POLICY_VIOLATION, "");
+                }
+            }
+            fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+        }
+        let server = crate::testing::TestServer::start(Config::default(), |_| Closes(0));
+        let (address, pid) = (server.address, std::process::id());
+        let options =
+            format!("ws://{address}/ --server-pid {pid} --connections 20 --before 1 --seconds 0.1");
+        let error = run_on::<Poll>(&parse(&options).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("before memory was measured") && error.contains("ended"), "{error}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Measured {
     /// Sent by the clock, and of these, held up by the generator.
     sent: u64,
     late: u64,
+    /// Due when it was over, but never sent, since the server took no more.
+    unsent: u64,
     /// Connections that ended.
     pub(crate) lost: u64,
     /// Messages that never came back.
@@ -30,6 +32,8 @@ pub(crate) struct Measured {
 
 /// The part of messages that a generator may send late.
 const LATE_MAX: f64 = 0.01;
+/// The part of messages that may still wait to be sent at the end.
+const UNSENT_MAX: f64 = 0.01;
 
 impl Measured {
     pub(super) fn new(echo: &Echo, stats: Stats, used: Used, length: Duration) -> Self {
@@ -42,6 +46,7 @@ impl Measured {
             generator: vec![used],
             sent: echo.sent,
             late: echo.late,
+            unsent: 0,
             lost: 0,
             missing: 0,
         }
@@ -55,7 +60,7 @@ impl Measured {
         }
         self.stats.closes = stats.closes.clone();
         self.stats.errors = stats.errors.clone();
-        (self.lost, self.missing) = (echo.lost, echo.in_flight);
+        (self.lost, self.missing, self.unsent) = (echo.lost, echo.in_flight, echo.unsent);
     }
 
     /// What all processes measured.
@@ -71,6 +76,7 @@ impl Measured {
             sum.generator.extend(one.generator);
             sum.sent += one.sent;
             sum.late += one.late;
+            sum.unsent += one.unsent;
             sum.lost += one.lost;
             sum.missing += one.missing;
         }
@@ -108,10 +114,22 @@ impl Measured {
         (self.missing > 0).then(missing)
     }
 
+    /// Why latencies are too good: those that would be longest were never measured.
+    fn rate_fault(&self) -> Option<String> {
+        let unsent = self.unsent as f64 / (self.sent + self.unsent).max(1) as f64;
+        (unsent > UNSENT_MAX).then(|| {
+            format!(
+                "the server did not keep up with the rate: {} messages were due and never sent, as it \
+                 had as many in flight as --depth allows, so latencies are longer than they seem",
+                self.unsent
+            )
+        })
+    }
+
     /// Tells all of it.
     pub(crate) fn report(&self, server: Option<&Used>, report: &mut Report) {
         let seconds = self.length.as_secs_f64();
-        let each = |cpu: Duration| cpu.as_nanos() as f64 / self.messages.max(1) as f64;
+        let each = |cpu: Duration| cpu.as_nanos() as f64 / self.messages as f64;
         let own: Duration = self.generator.iter().map(|used| used.cpu).sum();
         let per_message = Unit::NanosecondsPerMessage;
         report
@@ -153,8 +171,12 @@ impl Measured {
 
     /// Tells why the figures are not what was asked for, if they are not.
     pub(crate) fn judge(&self, server: Option<&Used>, report: &mut Report) {
-        for fault in [self.generator_fault(server), self.server_fault()].into_iter().flatten() {
+        let faults = [self.generator_fault(server), self.server_fault(), self.rate_fault()];
+        for fault in faults.into_iter().flatten() {
             report.invalid(fault);
+        }
+        if self.messages == 0 {
+            report.invalid("no message came back in the time that was measured");
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Echo {
     /// How many were sent by the clock, and how many of them the generator itself sent late.
     pub(super) sent: u64,
     pub(super) late: u64,
+    /// How many were due when it was over, and had not been sent.
+    pub(super) unsent: u64,
     /// Connections that ended while they were needed.
     pub(super) lost: u64,
     /// Bytes of messages that came back.
@@ -74,6 +76,7 @@ impl Echo {
             recorder: Recorder::new(Time::NEVER, false),
             sent: 0,
             late: 0,
+            unsent: 0,
             lost: 0,
             goodput: 0,
             returned: 0,
@@ -106,9 +109,18 @@ impl Echo {
         (self.sent, self.late, self.goodput) = (0, 0, 0);
     }
 
-    /// Sends no more.
-    pub(super) const fn stop(&mut self) {
+    /// Sends no more. What was due and not sent, since the server took no more, is counted.
+    pub(super) fn stop(&mut self, clients: &mut Clients<State>) {
         self.is_over = true;
+        let connections = self.ids.len() as u64;
+        let unsent = |(number, id): (usize, &ClientId)| {
+            let due = (self.due + connections - 1).saturating_sub(number as u64) / connections;
+            clients.state(*id).map_or(0, |state| due.saturating_sub(state.sent))
+        };
+        self.unsent = match self.schedule {
+            Some(_) => self.ids.iter().enumerate().map(unsent).sum(),
+            None => 0,
+        };
     }
 
     /// Ends all connections, as is good manners.

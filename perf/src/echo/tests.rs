@@ -21,6 +21,8 @@ enum Answer {
     Echo,
     /// Echoes, and stands still for so long now and then: the next time then.
     Stall(Duration, Instant),
+    /// Echoes after so long, one message after the other.
+    After(Duration),
     Wrong,
     OtherKind,
     Twice,
@@ -37,6 +39,7 @@ impl Handler for Answer {
                 sleep(*length);
                 *next = now() + STALL_EVERY;
             }
+            Self::After(time) => sleep(*time),
             Self::Wrong => {
                 let mut bytes = message.as_bytes().to_vec();
                 bytes[message.len() - 1] ^= 1;
@@ -151,6 +154,30 @@ fn what_waits_for_the_server_is_not_counted_as_sent_late_by_the_generator() {
 }
 
 #[test]
+fn a_rate_that_the_server_does_not_keep_up_with_makes_the_run_invalid() {
+    let server = Running::start(|| Answer::After(Duration::from_millis(10)));
+    let looping = Loop::Open { per_second: 1000.0, depth: 1 };
+    let measured = run(plan(server.address), 2, looping, MOMENT).unwrap();
+    assert_eq!(measured.server_fault(), None);
+    let mut report = crate::report::Report::new("echo", ());
+    measured.judge(None, &mut report);
+    let reasons = report.invalid_because.join("\n");
+    assert!(!report.valid && reasons.contains("did not keep up with the rate"), "{reasons}");
+}
+
+#[test]
+fn a_run_in_which_nothing_comes_back_has_no_cost_of_a_message() {
+    let server = Running::start(|| Answer::After(MOMENT * 3));
+    let looping = Loop::Closed { depth: 1 };
+    let measured = run(plan(server.address), 1, looping, MOMENT).unwrap();
+    let mut report = crate::report::Report::new("echo", ());
+    measured.report(None, &mut report);
+    measured.judge(None, &mut report);
+    assert!(!report.figures["generator_cpu_ns_per_message"].value.is_finite());
+    assert_eq!(report.invalid_because, ["no message came back in the time that was measured"]);
+}
+
+#[test]
 fn a_generator_that_stands_still_makes_the_run_invalid() {
     let server = Running::start(|| Answer::Echo);
     let mut worker = EchoWorker::<Poll>::new(plan(server.address)).unwrap();
@@ -207,7 +234,7 @@ fn a_server_that_does_not_echo_is_not_measured() {
     worker.obey(Command::Connect(1)).unwrap();
     worker.obey(Command::Begin(DEPTH_3, Duration::ZERO)).unwrap();
     worker.obey(Command::Measure(MOMENT)).unwrap();
-    worker.echo.stop();
+    worker.echo.stop(worker.engine.clients());
     assert_eq!((worker.echo.in_flight, worker.echo.messages()), (3, 0));
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     End,
     /// Sends a message on so many connections, fragment by fragment, and waits until all came back.
     Exchange(usize),
+    /// Fails if a connection has ended.
+    Check,
     /// Closes all connections.
     Close,
 }
@@ -133,7 +135,7 @@ impl<D: LoadDriver> EchoWorker<D> {
 
     /// Waits until what is in flight came back, or nothing comes any more.
     fn drain(&mut self) -> Outcome {
-        self.echo.stop();
+        self.echo.stop(self.engine.clients());
         let end = self.engine.now() + DRAIN;
         self.engine.run(&mut self.echo, end, |echo, _| echo.in_flight == 0)?;
         Ok(())
@@ -201,6 +203,10 @@ impl<D: LoadDriver> Worker for EchoWorker<D> {
                 self.run("warm up", warm_up)?;
             }
             Command::Measure(length) => self.measure(length)?,
+            Command::Check => match self.echo.lost {
+                0 => {}
+                lost => return Err(format!("{lost} connections ended").into()),
+            },
             Command::Exchange(count) => self.exchange(count)?,
             Command::Close => {
                 let end = self.engine.now() + CLOSE;
