@@ -222,7 +222,7 @@ mod tests {
         options: Options,
     }
 
-    fn parse(text: &str) -> Result<Options, clap::Error> {
+    pub(super) fn parse(text: &str) -> Result<Options, clap::Error> {
         let words = ["compare"].into_iter().chain(text.split('|'));
         Arguments::try_parse_from(words).map(|arguments| arguments.options)
     }

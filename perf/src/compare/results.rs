@@ -6,15 +6,22 @@ use super::{
 };
 use crate::report::{Cell, Report, Table, Unit};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// The values of all rounds.
 #[derive(Debug)]
 pub(super) struct Results {
     names: Vec<String>,
     columns: Vec<ResultColumn>,
-    /// What went wrong, and what makes a figure doubtful; each once.
-    remarks: BTreeSet<String>,
+    /// Runs that do not count, by their measurement and server.
+    left_out: BTreeMap<(usize, usize), LeftOut>,
+}
+
+#[derive(Debug)]
+struct LeftOut {
+    rounds: usize,
+    /// Of the first of them.
+    reason: String,
 }
 
 #[derive(Debug)]
@@ -36,30 +43,34 @@ impl Results {
             take: take.clone(),
             rounds: vec![Vec::new(); names.len()],
         };
-        Self { columns: takes.map(column).collect(), names, remarks: BTreeSet::new() }
+        Self { columns: takes.map(column).collect(), names, left_out: BTreeMap::new() }
     }
 
-    /// A run gave this; `None` if it is nothing for the server.
+    /// A run gave this; `None` if it is nothing for the server. One that is not valid does not count.
     pub(super) fn add(&mut self, server: usize, measurement: usize, run: Option<&Value>) {
         let Some(run) = run else { return };
-        let name = &self.names[server];
+        if run["valid"].as_bool() != Some(true) {
+            let reasons = run["invalid_because"].as_array().into_iter().flatten();
+            let reasons: Vec<_> = reasons.filter_map(Value::as_str).collect();
+            self.fail(server, measurement, &reasons.join("; "));
+            return;
+        }
+        let mut missing = None;
         for column in self.columns.iter_mut().filter(|column| column.measurement == measurement) {
-            let what = format!("{name}, {}, {}", column.take.table, column.take.column);
             match column.take.value(run) {
                 Some(value) => column.rounds[server].push(value),
-                None => _ = self.remarks.insert(format!("{what}: the run has no such figure")),
+                None => missing = Some(format!("there is no figure for {}", column.take.column)),
             }
-            for reason in run["invalid_because"].as_array().into_iter().flatten() {
-                self.remarks.insert(format!("{what}: {}", reason.as_str().unwrap_or_default()));
-            }
+        }
+        if let Some(missing) = missing {
+            self.fail(server, measurement, &missing);
         }
     }
 
-    /// A run failed.
-    pub(super) fn fail(&mut self, server: usize, measurement: usize, error: &str) {
-        let column = self.columns.iter().find(|column| column.measurement == measurement);
-        let what = column.map_or("", |column| &column.take.table);
-        self.remarks.insert(format!("{}, {what}: {error}", self.names[server]));
+    /// A run failed, or does not count.
+    pub(super) fn fail(&mut self, server: usize, measurement: usize, reason: &str) {
+        let none = || LeftOut { rounds: 0, reason: reason.to_owned() };
+        self.left_out.entry((measurement, server)).or_insert_with(none).rounds += 1;
     }
 
     /// Tables of medians, each with the first server's ratio to the best of the others.
@@ -86,8 +97,15 @@ impl Results {
                 most * 100.0
             ));
         }
-        for remark in &self.remarks {
-            report.note(remark.as_str());
+        for ((measurement, server), LeftOut { rounds, reason }) in &self.left_out {
+            let columns = self.columns.iter().filter(|column| column.measurement == *measurement);
+            let names: Vec<_> = columns.clone().map(|column| &*column.take.column).collect();
+            let table = columns.clone().next().map_or("", |column| &column.take.table);
+            report.note(format!(
+                "{}, {table}, {}: left out {rounds} of the rounds: {reason}",
+                self.names[*server],
+                names.join(" and "),
+            ));
         }
     }
 
@@ -97,7 +115,7 @@ impl Results {
         };
         let heads = columns.iter().map(|column| (&*column.take.column, unit(column)));
         let heads: Vec<_> = [("server", None)].into_iter().chain(heads).collect();
-        let mut table = Table::new(title, &heads);
+        let mut table = Table::new(title, &heads).bars("server", &columns[0].take.column);
         for (server, name) in self.names.iter().enumerate() {
             let medians = columns.iter().map(|column| median(&column.rounds[server]).into());
             table.row([Cell::from(&**name)].into_iter().chain(medians).collect());
@@ -147,6 +165,7 @@ fn spread(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two_in_the_middle() {
@@ -156,5 +175,27 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 20.0, 5.0]), Some(4.0));
         assert_eq!(spread(&[3.0]), None);
         assert_eq!(spread(&[8.0, 10.0, 12.0]), Some(0.4));
+    }
+
+    #[test]
+    fn a_round_that_is_not_valid_does_not_count_and_is_told_of() {
+        let options = "--server|a=x {port}|--only|echo|--sizes|20|--depths|1|--placements|cross";
+        let options = crate::compare::tests::parse(options).unwrap();
+        let measurements = Measurement::all(&options);
+        let mut results = Results::new(&options.contestants().unwrap(), &measurements);
+        let run = |nanos: f64, valid| {
+            let figure = json!({ "server_cpu_ns_per_message": { "value": nanos } });
+            json!({ "valid": valid, "invalid_because": ["it lagged"], "figures": figure })
+        };
+        results.add(0, 0, Some(&run(1000.0, true)));
+        results.add(0, 0, Some(&run(1.0, false)));
+        results.add(0, 0, Some(&run(1.0, false)));
+        results.add(0, 0, Some(&run(f64::NAN, true)));
+        results.fail(0, 0, "it is gone");
+        let mut report = Report::new("compare", ());
+        results.report(&mut report);
+        assert_eq!(report.tables[0].rows, [[Cell::from("a"), Cell::Number(1e6)]]);
+        let notes = report.notes.join("\n");
+        assert!(notes.contains("20 B: left out 4 of the rounds: it lagged"), "{notes}");
     }
 }

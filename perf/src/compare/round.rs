@@ -93,7 +93,14 @@ impl Side<'_> {
         };
         let echo = self.contestant.echo.on_core(core);
         let mut fresh = None;
-        let server = match (measurement.start, self.running) {
+        let running = self.running.map(|running| {
+            // One that has ended serves nobody any more: what comes next is not to fail with it.
+            if running.as_mut().is_some_and(|server| !server.is_running()) {
+                *running = None;
+            }
+            running
+        });
+        let server = match (measurement.start, running) {
             (Start::ByMode, _) => {
                 let Some(publish) = &self.contestant.publish else { return Ok(None) };
                 return run_mode(load, measurement.arguments_with(&publish.on_core(core)))
