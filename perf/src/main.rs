@@ -15,7 +15,7 @@ mod load;
 mod memory;
 mod progress;
 mod raw;
-#[allow(dead_code, unused_imports, reason = "the modes move to it one after the other")]
+
 mod report;
 mod rooms;
 mod sequence;

@@ -195,7 +195,6 @@ impl<S> Clients<S> {
     }
 
     /// Sends a message, at the end of this tick; false if the client can send no more.
-    #[allow(dead_code, reason = "for modes whose messages differ from each other")]
     pub(crate) fn send(&mut self, id: ClientId, message: Message<'_>) -> bool {
         self.write(id, |connection, context, out| connection.send(message, context, out).is_ok())
     }

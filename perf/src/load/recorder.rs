@@ -82,7 +82,7 @@ impl Recorder {
         if self.is_open_loop {
             self.uncorrected.saturating_record_n(now.since(sent), count);
         }
-        self.heat.record_many(milliseconds, nanos, count);
+        self.heat.record(milliseconds, nanos, count);
     }
 
     #[cold]

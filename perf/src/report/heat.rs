@@ -31,16 +31,10 @@ impl Default for Heat {
 }
 
 impl Heat {
-    /// Counts a message whose answer came after so many nanoseconds, so many milliseconds after the
+    /// Counts messages whose answers came after so many nanoseconds, so many milliseconds after the
     /// start.
     #[inline]
-    pub(crate) fn record(&mut self, milliseconds: u64, nanoseconds: u64) {
-        self.record_many(milliseconds, nanoseconds, 1);
-    }
-
-    /// Counts several messages that took the same time.
-    #[inline]
-    pub(crate) fn record_many(&mut self, milliseconds: u64, nanoseconds: u64, count: u64) {
+    pub(crate) fn record(&mut self, milliseconds: u64, nanoseconds: u64, count: u64) {
         let row = row(nanoseconds);
         match self.columns.get_mut((milliseconds / self.column_milliseconds) as usize) {
             Some(column) => column[row] += count,
@@ -122,7 +116,7 @@ mod tests {
     fn a_long_run_has_longer_columns_and_loses_no_count() {
         let mut heat = Heat::default();
         for step in 0..1000 {
-            heat.record(step * 125, 5000);
+            heat.record(step * 125, 5000, 1);
         }
         assert_eq!(heat.column_seconds(), 1.0);
         assert_eq!(heat.columns().len(), 125);
@@ -132,11 +126,11 @@ mod tests {
     #[test]
     fn what_two_processes_counted_is_added_though_one_ran_longer() {
         let mut short = Heat::default();
-        short.record(0, 5000);
-        short.record(3000, 7000);
+        short.record(0, 5000, 1);
+        short.record(3000, 7000, 1);
         let mut long = Heat::default();
-        long.record(3500, 7000);
-        long.record(300_000, 9000);
+        long.record(3500, 7000, 1);
+        long.record(300_000, 9000, 1);
         let mut sum = short.clone();
         sum.add(&long);
         let mut other = long.clone();

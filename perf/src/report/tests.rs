@@ -26,7 +26,7 @@ pub(super) fn sample() -> Report {
     let mut heat = Heat::default();
     let latency = latency();
     for (index, step) in latency.iter_recorded().enumerate() {
-        heat.record(index as u64 * 100, step.value_iterated_to());
+        heat.record(index as u64 * 100, step.value_iterated_to(), 1);
     }
     let errors = [("connection reset", 2), ("timeout", 1)];
     report

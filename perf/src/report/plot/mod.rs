@@ -144,7 +144,7 @@ fn lines(
     })
 }
 
-/// A bar for each line of a table, with its number.
+/// A bar for each line of a table that has a number or none, not words.
 pub(super) fn bars(table: &Table, name: usize, value: usize) -> Drawn<String> {
     const NAME_CHARACTERS_MAX: usize = 20;
     const ROW: u32 = 30;
@@ -156,9 +156,10 @@ pub(super) fn bars(table: &Table, name: usize, value: usize) -> Drawn<String> {
         }
     };
     let unit = table.columns[value].unit.unwrap_or(Unit::Count);
-    let values: Vec<_> = table.rows.iter().map(|row| row[value].clone()).collect();
+    let rows = || table.rows.iter().filter(|row| !matches!(row[value], Cell::Text(_)));
+    let values: Vec<_> = rows().map(|row| row[value].clone()).collect();
     let number = |cell: &Cell| if let Cell::Number(number) = cell { *number } else { 0.0 };
-    let names: Vec<_> = table.rows.iter().map(short).collect();
+    let names: Vec<_> = rows().map(short).collect();
     let longest = names.iter().map(|name| name.chars().count() as u32).max().unwrap_or(0);
     let mut x = Scale::linear(values.iter().map(number), unit);
     // The number is written beside the bar.
