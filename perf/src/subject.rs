@@ -21,7 +21,6 @@ pub(crate) struct Subject {
     /// Starts the server with this command, {address} where its HOST:PORT belongs, and ends it
     /// afterwards.
     #[arg(long, value_name = "COMMAND", conflicts_with = "target")]
-    #[serde(skip)]
     server: Option<ServerCommand>,
     /// The process id of a server that runs, or several: tells its CPU time.
     #[arg(long, value_name = "PID", value_delimiter = ',', conflicts_with = "server")]
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_runs_or_isstarted_and_is_on_this_machine_unless_it_is_the_users() {
+    fn a_server_runs_or_is_started_and_is_on_this_machine_unless_it_is_the_users() {
         let running = parse(&["ws://127.0.0.1:9/a", "--server-pid", "1,2"]).unwrap().start();
         let running = running.unwrap();
         assert_eq!((running.target.path.as_str(), &*running.pids), ("/a", &[1, 2][..]));

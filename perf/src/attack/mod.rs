@@ -32,8 +32,7 @@ use std::{collections::BTreeMap, error::Error, process::ExitCode};
 #[derive(Args, Serialize)]
 pub(crate) struct Options {
     /// A server that echoes, such as ws://127.0.0.1:9001/.
-    #[arg(required_unless_present = "list")]
-    #[serde(skip)]
+    #[arg(required_unless_present = "list", value_name = "URL")]
     target: Option<Target>,
     /// The server's process id: tells what attacks cost it, and is needed by the rows about memory
     /// and descriptors.
