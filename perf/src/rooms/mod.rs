@@ -170,14 +170,14 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
         .figure("messages", "messages published", messages, Unit::Count)
         .figure("messages_per_second", "messages", messages / seconds, Unit::PerSecond)
         .figure("deliveries", "deliveries", deliveries, Unit::Count)
-        .figure("deliveries_per_second", "deliveries", deliveries / seconds, Unit::PerSecond);
+        .figure("deliveries_per_second", "throughput", deliveries / seconds, Unit::PerSecond);
     let each = Unit::NanosecondsPerDelivery;
     if let Some(used) = &used {
         let nanos = used.cpu.as_nanos() as f64 / deliveries;
         let rate = deliveries / used.cpu.as_secs_f64();
         report
             .figure("server_cpu_ns_per_delivery", "server CPU", nanos, each)
-            .figure("deliveries_per_server_cpu_second", "deliveries", rate, Unit::PerCpuSecond)
+            .figure("deliveries_per_server_cpu_second", "per server CPU", rate, Unit::PerCpuSecond)
             .figure("server_user_share", "server CPU in user mode", used.user_share(), Unit::Share);
     }
     let nanos = own.cpu.as_nanos() as f64 / deliveries;
