@@ -85,7 +85,7 @@ impl Used {
     }
 
     /// How much of one core its busiest thread used.
-    fn busiest_of_core(&self) -> f64 {
+    pub(crate) fn busiest_of_core(&self) -> f64 {
         self.busiest.as_secs_f64() / self.length.as_secs_f64()
     }
 

@@ -33,6 +33,8 @@ use std::{
 };
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Example:\n  \
+    quelea-perf slow --server 'target/release/broadcast --listen {address}' --seconds 4")]
 pub(crate) struct Options {
     /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
     /// to all, its sender included, and nothing else.
@@ -186,6 +188,7 @@ fn measure_phase(
         server_bytes,
         generator: own.of_core(),
         server: server.of_core(),
+        server_thread: server.busiest_of_core(),
     })
 }
 
