@@ -22,6 +22,10 @@ use serde::Serialize;
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Examples, where 4711 is the server's process:\n  \
+    quelea-perf idle ws://127.0.0.1:9001/ --connections 15000 --server-pid 4711\n  \
+    Ten minutes, with a message a minute on each connection:\n    \
+    quelea-perf idle ws://127.0.0.1:9001/ --connections 15000 --server-pid 4711 --hold 600")]
 pub(crate) struct Options {
     #[command(flatten)]
     #[serde(flatten)]
@@ -78,6 +82,9 @@ const REST_SHARE: f64 = 0.2;
 const HELD_MESSAGE_BYTES: usize = 20;
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
+    if options.hold.is_none() {
+        options.output.refuse_hgrm("idle without --hold")?;
+    }
     let report = match options.driver {
         DriverKind::Poll => run_on::<Poll>(options)?,
     };

@@ -46,7 +46,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Keeps messages in flight on each connection of an echo server, as fast as it answers.
+    /// Sends messages to an echo server, at a rate or as fast as it answers, and tells how long they
+    /// took and what they cost both sides.
     Echo(echo::Options),
     /// Holds connections that do nothing, and tells what each costs the server in memory.
     Idle(idle::Options),

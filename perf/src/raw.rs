@@ -19,6 +19,9 @@ use socket2::SockRef;
 use std::net::{SocketAddr, TcpListener};
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  \
+    quelea-perf raw-server --listen 127.0.0.1:9002 &\n  \
+    quelea-perf echo --raw ws://127.0.0.1:9002/ --depth 16 --server-pid $!")]
 pub(crate) struct Options {
     /// Where to listen, such as 127.0.0.1:9001: loopback only.
     #[arg(long, value_parser = parse_loopback)]

@@ -15,6 +15,8 @@ use serde::Serialize;
 use std::{error::Error, process::ExitCode, time::Duration};
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Example:\n  \
+    quelea-perf sim --connections 10000000")]
 pub(crate) struct Options {
     /// How many clients connect, each to answer pings and do nothing else.
     #[arg(long, default_value_t = 1_000_000, value_parser = parse_count)]

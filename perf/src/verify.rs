@@ -11,6 +11,8 @@ use session::{Received, Session};
 use std::time::Duration;
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  \
+    quelea-perf verify ws://127.0.0.1:9001/")]
 pub(crate) struct Options {
     /// The echo server, such as ws://127.0.0.1:9001/.
     target: Target,

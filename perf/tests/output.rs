@@ -48,3 +48,17 @@ fn a_file_that_cannot_be_is_told_before_the_run() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn a_mode_without_latencies_refuses_the_file_for_them_before_the_run() {
+    for arguments in [
+        "attack ws://127.0.0.1:9/",
+        "compare --server a={port}",
+        "idle ws://127.0.0.1:9/ --server-pid 1",
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quelea-perf"));
+        let output = command.args(arguments.split(' ')).args(["--hgrm", "a.hgrm"]).output();
+        let error = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(error.contains("measures no latency"), "{error}");
+    }
+}

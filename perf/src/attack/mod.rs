@@ -30,6 +30,10 @@ use serde::Serialize;
 use std::{collections::BTreeMap, error::Error, process::ExitCode};
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Examples, where 4711 is the server's process:\n  \
+    quelea-perf attack ws://127.0.0.1:9001/ --server-pid 4711\n  \
+    One group of rows, or one row:\n    \
+    quelea-perf attack ws://127.0.0.1:9001/ --row handshake --row frames/unmasked")]
 pub(crate) struct Options {
     /// A server that echoes, such as ws://127.0.0.1:9001/.
     #[arg(required_unless_present = "list", value_name = "URL")]
@@ -62,6 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         }
         return Ok(ExitCode::SUCCESS);
     };
+    options.output.refuse_hgrm("attack")?;
     let process = options.server_pid.map(Process::new).transpose()?;
     let rows = wanted(target, &options.rows)?;
     let arena = Arena { target, bounds: &options.bounds, process: process.as_ref() };

@@ -26,6 +26,10 @@ use std::{
 };
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Example: messages of 20 bytes, one and sixteen in flight\n  \
+    quelea-perf compare --only echo --sizes 20 \\\n    \
+    --server 'quelea=target/release/echo --listen {address} --workers 1' \\\n    \
+    --server 'other=./echo --port {port}'")]
 pub(crate) struct Options {
     /// A server to measure, as NAME=COMMAND with {port} or {address} in it, once for each. The first one is
     /// compared with the best of the others. It has to echo.
@@ -198,6 +202,7 @@ impl Options {
 
 /// Measures all, and tells.
 pub(crate) fn run(mut options: Options) -> Result<ExitCode, Box<dyn Error>> {
+    options.output.refuse_hgrm("compare")?;
     options.read_files()?;
     let mut report = Report::new("compare", &options);
     let mut contestants = options.contestants()?;

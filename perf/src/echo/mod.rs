@@ -30,6 +30,13 @@ use serde::Serialize;
 use std::{process::ExitCode, time::Duration};
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Examples:\n  \
+    Latency at a rate, with a page of plots; 4711 is the server's process:\n    \
+    quelea-perf echo ws://127.0.0.1:9001/ --rate 20000 --server-pid 4711 --html echo.html\n  \
+    What a message costs with sixteen in flight on each of 50 connections:\n    \
+    quelea-perf echo ws://127.0.0.1:9001/ --depth 16 --server-pid 4711\n  \
+    The highest rate at which 99 % of the messages are back within 5 ms:\n    \
+    quelea-perf echo ws://127.0.0.1:9001/ --find-max 'p99<5ms'")]
 pub(crate) struct Options {
     #[command(flatten)]
     #[serde(flatten)]

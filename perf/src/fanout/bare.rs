@@ -23,6 +23,9 @@ use std::{
 };
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  \
+    quelea-perf bare --listen 127.0.0.1:9002\n\
+    `quelea-perf fanout` starts one by itself.")]
 pub(crate) struct Options {
     /// Where to listen, such as 127.0.0.1:9001: loopback only.
     #[arg(long, value_parser = parse_loopback)]

@@ -20,6 +20,8 @@ use std::{error::Error, process::ExitCode, time::Duration};
 use subscribers::{Load, Subscribers};
 
 #[derive(Args, Serialize)]
+#[command(after_help = "Example:\n  \
+    quelea-perf fanout --subscribers 1000 --server 'target/release/broadcast --listen {address}'")]
 pub(crate) struct Options {
     /// How to start the server, {address} where its HOST:PORT belongs. It has to send each message
     /// to all, its sender included, and nothing else.
