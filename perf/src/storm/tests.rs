@@ -100,8 +100,13 @@ fn all_that_are_dropped_come_back_and_those_that_stay_are_echoed_all_the_time() 
         let before = report.histograms["latency_before"].histogram.len();
         assert!((20..=60).contains(&before), "{before}");
         assert_eq!(report.series["back"].points.last().unwrap().1, 200.0);
-        let others = report.invalid_because.iter().filter(|because| !because.contains("lagged"));
-        assert_eq!(others.count(), 0);
+        // A busy machine may be told; that somebody did not come back or was not echoed may not.
+        let others: Vec<_> = report
+            .invalid_because
+            .iter()
+            .filter(|because| !because.contains("generator"))
+            .collect();
+        assert!(others.is_empty(), "{others:?}");
     }
 }
 
