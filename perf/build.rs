@@ -11,12 +11,17 @@ fn main() {
     if log.exists() {
         println!("cargo::rerun-if-changed={}", log.display());
     }
+    // What is not committed is told as well, and may come with any change.
+    for sources in ["src", "../core/src", "../server/src"] {
+        println!("cargo::rerun-if-changed={sources}");
+    }
     let commit = std::env::var("QUELEA_COMMIT").ok().or_else(commit);
     println!("cargo::rustc-env=QUELEA_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }
 
 fn commit() -> Option<String> {
-    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let describe = ["describe", "--always", "--dirty=-changed", "--abbrev=12", "--exclude=*"];
+    let output = Command::new("git").args(describe).output().ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !commit.is_empty()).then(|| commit.trim().to_owned())
 }
