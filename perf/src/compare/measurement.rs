@@ -152,20 +152,32 @@ impl Measurement {
                 }],
             }],
             What::Fanout => {
-                let of = |count: &usize| Self {
+                let of = |column: String, load: String| Self {
                     placement: Placement::Cross,
                     start: Start::ByMode,
                     arguments: words(format!(
-                        "fanout --no-floor --subscribers {count} --burst 1 --rounds 1 --seconds {seconds}"
+                        "fanout --no-floor {load} --rounds 1 --seconds {seconds}"
                     )),
                     takes: vec![Take {
                         table: "Fan-out: deliveries a CPU-second".to_owned(),
-                        column: format!("{count} subscribers"),
+                        column,
                         figure: "deliveries_per_server_cpu_second",
                         how: How::Count,
                     }],
                 };
-                options.subscribers.iter().map(of).collect()
+                let of = |count: &usize| {
+                    [
+                        of(
+                            format!("a lone message to {count}"),
+                            format!("--subscribers {count} --burst 1"),
+                        ),
+                        of(
+                            format!("{count} clients, all to all"),
+                            format!("--all-to-all --clients {count}"),
+                        ),
+                    ]
+                };
+                options.subscribers.iter().flat_map(of).collect()
             }
         }
     }

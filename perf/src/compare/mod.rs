@@ -63,8 +63,8 @@ pub(crate) struct Options {
     /// How many connections are idle.
     #[arg(long, default_value_t = 5000, value_parser = parse_count)]
     idle_connections: usize,
-    /// How many subscribers get each message of `fanout`.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000], value_parser = parse_count)]
+    /// How many subscribers get each message of `fanout`: from one publisher, and from all of them.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 1000], value_parser = parse_count)]
     subscribers: Vec<usize>,
     /// Where the load comes from.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Placement::ALL)]
