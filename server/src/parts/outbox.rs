@@ -6,9 +6,8 @@ use std::collections::VecDeque;
 /// What waits for one slow peer: appended at the end, sent from the front, in segments.
 ///
 /// A segment is freed as soon as it is sent, and all are of one size but where a message of more than
-/// [`SMALL_BYTES`] is written in place: what
-/// one slow peer has left is room for another one. Large buffers of every size that come and go
-/// would leave holes in the heap.
+/// [`SMALL_BYTES`] is written in place: what one slow peer has left is room for another one. Large
+/// buffers of every size that come and go would leave holes in the heap.
 ///
 /// An empty one owns no memory. It bounds nothing itself: who appends asks [`Outbox::len`] first.
 #[derive(Debug, Default)]

@@ -68,6 +68,13 @@ impl Adoptions {
         true
     }
 
+    /// A connection is to be closed because the server drains: whether that has to wait for what was read
+    /// before. It does not if that is paused, which could last for the whole drain.
+    pub(super) fn close_later(&mut self, id: SlotId) -> bool {
+        let rest = self.rests.get_mut(&id).filter(|rest| rest.is_due);
+        rest.map(|rest| rest.is_late = true).is_some()
+    }
+
     /// What was read from a connection before, and has to come before what it has now. It was to
     /// receive nothing meanwhile: but what is under way comes, and of a connection that fails all.
     #[inline]

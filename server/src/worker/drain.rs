@@ -2,9 +2,9 @@
 //!
 //! One pass over the slots is enough. Each slot that is in use when the drain begins is met once, and
 //! no WebSocket that opens after that stays: from [`Connections::begin_drain`] on an upgrade is refused, and
-//! one that waited to be adopted is closed as it opens ([`Worker::drain_late`]). What is HTTP ends by
-//! itself: a connection that is accepted later is refused, and has a second; one that is inside of a
-//! request gets its last answer, or runs out of the time for a request.
+//! one that waited to be adopted is closed once it has what was read of it ([`Worker::drain_late`]). What is
+//! HTTP ends by itself: a connection that is accepted later is refused, and has a second; one that is inside
+//! of a request gets its last answer, or runs out of the time for a request.
 
 use super::{Worker, connections::Connections};
 use crate::{
@@ -85,7 +85,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                     break;
                 }
                 let Some(index) = draining.spread.next(now) else { break };
-                self.connections.drain_slot(index, draining.code);
+                let id = self.connections.table.id_at(index);
+                if let Some(id) = id.filter(|id| !self.adoptions.close_later(*id)) {
+                    self.connections.drain_slot(id, draining.code);
+                }
             }
         }
         if now >= draining.report_at {
@@ -135,9 +138,8 @@ impl<H: Handler> Connections<H> {
         self.table.flush_until(deadline);
     }
 
-    /// Ends the connection in a slot, if there is one that is not about to end by itself.
-    fn drain_slot(&mut self, index: usize, code: CloseCode) {
-        let Some(id) = self.table.id_at(index) else { return };
+    /// Ends a connection that is not about to end by itself.
+    fn drain_slot(&mut self, id: SlotId, code: CloseCode) {
         match self.table.stage(id) {
             Some(Stage::WebSocket(_)) => self.table.drain(id, code),
             // The peer may have sent a request that is on its way: its end is to be a FIN, and no
