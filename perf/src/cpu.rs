@@ -30,13 +30,15 @@ pub(crate) fn threads(pid: &str) -> io::Result<BTreeMap<u32, Duration>> {
     Ok(times)
 }
 
-/// A process and those that it started, those that they started included, as far as they run.
+/// A process and those that it started, those that they started included, as far as they run. This
+/// process is no part of what started it: what starts a server may start the load as well.
 pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let own = std::process::id();
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(&pid) = family.get(next) {
         for child in children(pid) {
-            if !family.contains(&child) {
+            if child != own && !family.contains(&child) {
                 family.push(child);
             }
         }
@@ -148,6 +150,9 @@ mod tests {
         let family = family(shell.id());
         assert_eq!((family.len(), family[0]), (2, shell.id()));
         assert!(self::family(std::process::id()).contains(&family[1]));
+        // What started this process has it not, nor what it started.
+        let parent = std::os::unix::process::parent_id();
+        assert!(!self::family(parent).contains(&std::process::id()));
         drop(shell.stdin.take());
         shell.wait().unwrap();
     }

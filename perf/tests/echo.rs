@@ -125,7 +125,7 @@ fn an_error_of_one_process_ends_the_run_and_is_told() {
 #[test]
 fn processes_end_with_the_one_that_started_them() {
     let server = Running::start();
-    let arguments = "--connections 10 --processes 2 --seconds 60";
+    let arguments = "--connections 10 --processes 2 --seconds 60 --warm-up 0";
     let mut run = Command::new(PROGRAM)
         .args(["echo", &server.url])
         .args(arguments.split_whitespace())
@@ -133,6 +133,8 @@ fn processes_end_with_the_one_that_started_them() {
         .spawn()
         .unwrap();
     server.until(10);
+    // Soon they measure, and hear nothing.
+    sleep(Duration::from_millis(300));
     run.kill().unwrap();
     run.wait().unwrap();
     server.until(0);

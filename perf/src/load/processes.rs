@@ -6,7 +6,7 @@
 
 use super::Outcome;
 use quelea::driver::Wake;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
@@ -234,6 +234,8 @@ pub(crate) struct Orders {
 impl Orders {
     /// Waits for the first line.
     pub(crate) fn read() -> Outcome<Self> {
+        // Its input ends with its parent, but that is not looked at while something is measured.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         let (sender, lines) = mpsc::channel();
         let (waker, wakers) = mpsc::channel::<Arc<dyn Wake>>();
         thread::spawn(move || {
