@@ -1,6 +1,11 @@
 //! A server that is started to be measured.
 
-use crate::{client, clock::now, cpu, target::Target};
+use crate::{
+    client,
+    clock::now,
+    cpu::{self, Account},
+    target::Target,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use std::{
@@ -144,13 +149,10 @@ impl Server {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The CPU time that it has used, with what it started, once it sleeps.
-    pub(crate) fn cpu_time(&self) -> io::Result<Duration> {
+    /// What CPU time it has used, with what it started, once it sleeps.
+    pub(crate) fn account(&self) -> io::Result<Account> {
         sleep(SETTLE);
-        let (server, started) = (self.child.id(), cpu::family(self.child.id()).into_iter().skip(1));
-        // What it started may have ended by now.
-        let started = started.filter_map(|pid| cpu::time(&pid.to_string()).ok());
-        Ok(cpu::time(&server.to_string())? + started.sum())
+        Account::of_families(&[self.child.id()])
     }
 
     /// Kills it, and what it started: it may have been a script.

@@ -175,9 +175,9 @@ impl Side {
         };
         subscribers.show_life()?;
         subscribers.run(load, burst, now() + round.mul_f64(WARM_UP))?;
-        let before = self.server.cpu_time()?;
+        let before = self.server.account()?;
         let deliveries = subscribers.run(load, burst, now() + round)?;
-        let cpu = self.server.cpu_time()?.saturating_sub(before);
+        let cpu = self.server.account()?.since(&before).total;
         self.costs.push(Cost { deliveries, cpu });
         Ok(())
     }

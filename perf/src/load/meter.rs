@@ -1,27 +1,19 @@
 //! CPU time of the generator and of the server, while something is measured.
 
 use super::Outcome;
-use crate::{clock, cpu};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    time::{Duration, Instant},
+use crate::{
+    clock,
+    cpu::{Account, Spent},
 };
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 /// Reads CPU times at both ends of a stretch of time.
 pub(crate) struct Meter {
-    processes: Processes,
+    /// The processes of a server; `None` for this one.
+    server: Option<Vec<u32>>,
     start: Instant,
-    before: Reading,
-}
-
-/// Whose CPU time is read.
-enum Processes {
-    /// This one's.
-    Own,
-    /// That of these and of all that they started.
-    Families(Vec<u32>),
+    before: Account,
 }
 
 /// What some processes used.
@@ -37,45 +29,32 @@ pub(crate) struct Used {
     system: Duration,
 }
 
-#[derive(Default)]
-struct Reading {
-    cpu: Duration,
-    /// By process and thread.
-    threads: BTreeMap<(String, u32), Duration>,
-    user: Duration,
-    system: Duration,
-}
-
 impl Meter {
     /// Of this process.
     pub(crate) fn of_self() -> Outcome<Self> {
-        Self::start(Processes::Own)
+        Self::start(None)
     }
 
     /// Of a server: all its processes, those that they started included.
     pub(crate) fn of_server(pids: &[u32]) -> Outcome<Self> {
-        Self::start(Processes::Families(pids.to_vec()))
+        Self::start(Some(pids.to_vec()))
     }
 
-    fn start(processes: Processes) -> Outcome<Self> {
-        let before = processes.read()?;
-        Ok(Self { processes, start: clock::now(), before })
+    fn start(server: Option<Vec<u32>>) -> Outcome<Self> {
+        let before = read(server.as_deref())?;
+        Ok(Self { server, start: clock::now(), before })
     }
 
     /// What was used since the start.
     pub(crate) fn stop(&self) -> Outcome<Used> {
-        let (length, after) = (clock::now() - self.start, self.processes.read()?);
-        let of_thread = |(id, time): (_, &Duration)| {
-            time.saturating_sub(self.before.threads.get(id).copied().unwrap_or_default())
-        };
-        Ok(Used {
-            length,
-            cpu: after.cpu.saturating_sub(self.before.cpu),
-            busiest: after.threads.iter().map(of_thread).max().unwrap_or_default(),
-            user: after.user.saturating_sub(self.before.user),
-            system: after.system.saturating_sub(self.before.system),
-        })
+        let (length, after) = (clock::now() - self.start, read(self.server.as_deref())?);
+        let Spent { total, busiest, user, system } = after.since(&self.before);
+        Ok(Used { length, cpu: total, busiest, user, system })
     }
+}
+
+fn read(server: Option<&[u32]>) -> Outcome<Account> {
+    Ok(server.map_or_else(Account::own, Account::of_families)?)
 }
 
 impl Used {
@@ -92,38 +71,6 @@ impl Used {
     /// Which part was not the kernel's; no number if all of it is below a hundredth of a second.
     pub(crate) fn user_share(&self) -> f64 {
         self.user.as_secs_f64() / (self.user + self.system).as_secs_f64()
-    }
-}
-
-impl Processes {
-    fn read(&self) -> Outcome<Reading> {
-        let mut sum = Reading::default();
-        let pids = match self {
-            Self::Own => return sum.add("self").map(|()| sum).map_err(Into::into),
-            Self::Families(pids) => pids,
-        };
-        for pid in pids {
-            let explain = |error| format!("the CPU time of process {pid}: {error}");
-            sum.add(&pid.to_string()).map_err(explain)?;
-        }
-        let families: BTreeSet<_> = pids.iter().flat_map(|pid| cpu::family(*pid)).collect();
-        for pid in families.iter().filter(|pid| !pids.contains(pid)) {
-            // One that has ended by now used nothing that could be told.
-            let _ = sum.add(&pid.to_string());
-        }
-        Ok(sum)
-    }
-}
-
-impl Reading {
-    fn add(&mut self, pid: &str) -> io::Result<()> {
-        let (cpu, (user, system)) = (cpu::time(pid)?, cpu::modes(pid)?);
-        let threads = cpu::threads(pid)?.into_iter();
-        self.threads.extend(threads.map(|(thread, time)| ((pid.to_owned(), thread), time)));
-        self.cpu += cpu;
-        self.user += user;
-        self.system += system;
-        Ok(())
     }
 }
 
