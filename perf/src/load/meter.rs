@@ -79,8 +79,8 @@ pub(crate) const CORE_MAX: f64 = 0.95;
 
 /// Why the generator's CPU time makes a run invalid, if it does: each of its processes has a core.
 pub(crate) fn judge(generator: &[Used], server: Option<&Used>) -> Option<String> {
-    let busiest = generator.iter().map(Used::of_core).fold(0.0, f64::max);
-    // A server that has several threads is at its end only when one of them is.
+    // Who has several threads is at its end only when one of them is.
+    let busiest = generator.iter().map(Used::busiest_of_core).fold(0.0, f64::max);
     let server = server?.busiest_of_core();
     (busiest > CORE_MAX && server <= CORE_MAX).then(|| {
         format!(
