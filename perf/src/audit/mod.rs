@@ -9,7 +9,7 @@ use crate::{
     clock,
     echo::{parse_rate, parse_seconds, parse_warm_up},
     fanout::parse_count,
-    load::{DriverKind, Engine, LoadDriver, Outcome, Settings, Time, processes},
+    load::{DriverKind, Engine, LoadDriver, Meter, Outcome, Settings, Time, processes},
     progress::Progress,
     report::{Cell, Output, Report, Table, Unit},
     rooms::{join::Protocol, parse_payload_size},
@@ -176,6 +176,7 @@ fn audit<D: LoadDriver>(options: &Options) -> Outcome<(Report, bool)> {
     let end = engine.now() + Duration::from_secs_f64(options.settle);
     engine.run(&mut audit, end, |_, _| false)?;
 
+    let (own, meter) = (Meter::of_self()?, server.meter()?);
     let begun = engine.now();
     audit.start(begun);
     let length = Duration::from_secs_f64(options.seconds);
@@ -185,6 +186,8 @@ fn audit<D: LoadDriver>(options: &Options) -> Outcome<(Report, bool)> {
         false
     })?;
     drop(progress);
+    let (own, used) = (own.stop()?, meter.map(|meter| meter.stop()).transpose()?);
+    let received = audit.counts.received as f64;
     audit.stop(engine.now());
     let end = engine.now() + DRAIN;
     engine.run(&mut audit, end, |audit, clients| audit.is_complete(clients.now(), PATIENCE))?;
@@ -210,6 +213,14 @@ fn audit<D: LoadDriver>(options: &Options) -> Outcome<(Report, bool)> {
         report.figure(name, label, count as f64, Unit::Count);
         is_clean &= !is_fault || count == 0;
     }
+    let mut cpu = |name, label, time: Duration| {
+        let each = time.as_nanos() as f64 / received;
+        report.figure(name, label, each, Unit::NanosecondsPerMessage);
+    };
+    if let Some(used) = &used {
+        cpu("server_cpu_ns_per_message", "server CPU", used.cpu);
+    }
+    cpu("generator_cpu_ns_per_message", "generator CPU", own.cpu);
     report.counts("faults", "what others did meanwhile", audit.faulty.counts());
     let stats = engine.clients().stats();
     report.counts("closes", "closes", stats.closes.clone());

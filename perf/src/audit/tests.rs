@@ -100,6 +100,11 @@ fn a_good_echo_server_has_no_faults_however_long_messages_are() {
     let sent = figure(&report, "sent");
     assert!((150..=201).contains(&sent), "{sent}");
     assert_eq!((figure(&report, "received"), figure(&report, "others")), (sent, 10));
+    assert!(figure(&report, "generator_cpu_ns_per_message") > 0);
+    assert!(!report.figures.contains_key("server_cpu_ns_per_message"));
+    let pid = std::process::id().to_string();
+    let (report, _) = audit_of(ECHO, &["--server-pid", &pid]);
+    assert!(figure(&report, "server_cpu_ns_per_message") > 0);
     assert!(report.tables.is_empty());
 }
 
@@ -140,7 +145,8 @@ fn what_a_bad_server_does_is_told() {
     let (report, is_clean) = audit_of(lose, &[]);
     let lost = figure(&report, "sent") / 10;
     assert_eq!((wrong(&report), is_clean), ([lost, 0, 0, 0, 0, 0], false));
-    assert_eq!(report.tables[0].rows.len(), 1);
+    // All of one stream if they take turns, which a busy machine does not let them.
+    assert!((1..=10).contains(&report.tables[0].rows.len()));
 
     let repeat: Answer = |conn, number, _, text| {
         conn.send(text);
@@ -164,7 +170,10 @@ fn what_a_bad_server_does_is_told() {
     assert_eq!((wrong(&report), is_clean), ([0, 0, 1, 0, 0, 0], false));
 
     let change: Answer = |conn, number, _, text| match number {
-        7 => drop(conn.send(&*text.replace('c', "d"))),
+        7 => {
+            let (whole, last) = text.split_at(text.len() - 1);
+            conn.send(&*format!("{whole}{}", if last == "c" { "d" } else { "c" }));
+        }
         _ => drop(conn.send(text)),
     };
     let (report, is_clean) = audit_of(change, &[]);
