@@ -20,6 +20,8 @@ pub struct Context {
     large: VecDeque<Vec<u8>>,
     pool_bytes: usize,
     large_bytes: usize,
+    /// The fewest that `large` had since [`Context::trim_unused`]: as many were not needed.
+    large_unused: usize,
 }
 
 /// What the pool may keep for the next partial frame or fragmented message.
@@ -40,7 +42,7 @@ impl Context {
     pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
         let mask_keys = ChaCha8Rng::from_seed(seed);
         let (pool, large) = (Vec::new(), VecDeque::new());
-        Self { limits, mask_keys, pool, large, pool_bytes: 0, large_bytes: 0 }
+        Self { limits, mask_keys, pool, large, pool_bytes: 0, large_bytes: 0, large_unused: 0 }
     }
 
     /// The limits that received messages are held to.
@@ -51,7 +53,16 @@ impl Context {
     /// Gives back the memory that is kept for reuse: for a time of quiet.
     pub fn trim(&mut self) {
         (self.pool, self.large) = (Vec::new(), VecDeque::new());
-        (self.pool_bytes, self.large_bytes) = (0, 0);
+        (self.pool_bytes, self.large_bytes, self.large_unused) = (0, 0, 0);
+    }
+
+    /// Gives back the buffers of large messages that were not needed since it was called last: for once
+    /// a second in busy times.
+    pub fn trim_unused(&mut self) {
+        for buffer in self.large.drain(..self.large_unused.min(self.large.len())) {
+            self.large_bytes -= buffer.capacity();
+        }
+        self.large_unused = self.large.len();
     }
 
     /// Bytes kept for reuse: at most 20 MiB and a little.
@@ -90,6 +101,7 @@ impl Context {
     pub(super) fn take_large(&mut self, capacity: RangeInclusive<usize>) -> Option<Vec<u8>> {
         let index = self.large.iter().rposition(|buffer| capacity.contains(&buffer.capacity()))?;
         let buffer = self.large.remove(index)?;
+        self.large_unused = self.large_unused.min(self.large.len());
         self.large_bytes -= buffer.capacity();
         Some(buffer)
     }
@@ -106,6 +118,7 @@ impl Context {
             && let Some(oldest) = self.large.pop_front()
         {
             self.large_bytes -= oldest.capacity();
+            self.large_unused = self.large_unused.min(self.large.len());
         }
         self.large_bytes += bytes;
         self.large.push_back(buffer);

@@ -546,6 +546,27 @@ mod limits {
     }
 
     #[test]
+    fn large_buffers_that_nobody_needed_for_a_while_are_given_back_and_those_in_use_are_not() {
+        let mut context = Context::new(Limits::default(), [0; 32]);
+        let any = 0..=usize::MAX;
+        for _ in 0..10 {
+            context.keep_large(Vec::with_capacity(1 << 20));
+        }
+        context.trim_unused();
+        assert_eq!(context.pooled_bytes(), 10 << 20, "they may have been needed just now");
+        // Three of them at a time, again and again.
+        for _ in 0..5 {
+            let used: Vec<_> = (0..3).filter_map(|_| context.take_large(any.clone())).collect();
+            used.into_iter().for_each(|buffer| context.keep_large(buffer));
+        }
+        context.trim_unused();
+        assert_eq!(context.pooled_bytes(), 3 << 20);
+        context.trim_unused();
+        assert_eq!(context.pooled_bytes(), 0);
+        assert!(context.take_large(any).is_none());
+    }
+
+    #[test]
     fn what_is_kept_of_large_buffers_is_bounded() {
         let mut context = Context::new(Limits::default(), [0; 32]);
         for _ in 0..100 {

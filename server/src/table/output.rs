@@ -319,6 +319,11 @@ impl Table {
         None
     }
 
+    /// Gives back what was kept for reuse and is not used.
+    pub(crate) fn trim_unused(&mut self) {
+        self.context.trim_unused();
+    }
+
     /// Gives back what is kept for reuse. All of it: a little that is kept where a busy time left it
     /// keeps the allocator from giving back what is below.
     pub(crate) fn trim(&mut self) {

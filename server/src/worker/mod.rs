@@ -246,8 +246,10 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.pace(id);
         }
         self.quiet.add(self.connections.table.output_bytes());
-        if self.quiet.begins(self.driver.now()) {
-            self.give_back();
+        match self.quiet.turn(self.driver.now()) {
+            Some(true) => self.give_back(),
+            Some(false) => self.connections.table.trim_unused(),
+            None => {}
         }
         self.report();
         Ok(())

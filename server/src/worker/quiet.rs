@@ -25,18 +25,20 @@ impl Quiet {
         self.moved = self.moved.saturating_add(bytes);
     }
 
-    /// Whether it is time to give back: once after each time that was not quiet.
-    pub(super) fn begins(&mut self, now: Instant) -> bool {
+    /// At the end of a window, until there was a quiet one: whether it was quiet, so that it is time to
+    /// give back all.
+    pub(super) fn turn(&mut self, now: Instant) -> Option<bool> {
         if self.moved > BYTES_MAX {
             self.is_trimmed = false;
         }
         if now < self.since + WINDOW {
-            return false;
+            return None;
         }
-        let begins = !self.is_trimmed && self.moved <= BYTES_MAX;
-        self.is_trimmed |= begins;
+        let is_quiet = self.moved <= BYTES_MAX;
+        let turned = (!self.is_trimmed).then_some(is_quiet);
+        self.is_trimmed |= is_quiet;
         (self.since, self.moved) = (now, 0);
-        begins
+        turned
     }
 
     /// Whether all was given back, and little was moved since.
@@ -59,17 +61,17 @@ mod tests {
     fn a_second_of_little_after_much_is_the_time_and_only_once() {
         let start = Instant::now();
         let mut quiet = Quiet::new(start);
-        assert!(!quiet.begins(start + 5 * WINDOW), "nothing was moved yet");
+        assert_eq!(quiet.turn(start + 5 * WINDOW), None, "nothing was moved yet");
         assert_eq!(quiet.next(), None);
         quiet.add(BYTES_MAX + 1);
-        assert!(!quiet.begins(start + 5 * WINDOW + WINDOW / 2));
-        assert!(!quiet.begins(start + 6 * WINDOW), "this second was busy");
+        assert_eq!(quiet.turn(start + 5 * WINDOW + WINDOW / 2), None);
+        assert_eq!(quiet.turn(start + 6 * WINDOW), Some(false), "this second was busy");
         assert_eq!(quiet.next(), Some(start + 7 * WINDOW));
         quiet.add(1000);
-        assert!(!quiet.begins(start + 7 * WINDOW - WINDOW / 2));
-        assert!(quiet.begins(start + 7 * WINDOW), "heartbeats are no work");
+        assert_eq!(quiet.turn(start + 7 * WINDOW - WINDOW / 2), None);
+        assert_eq!(quiet.turn(start + 7 * WINDOW), Some(true), "heartbeats are no work");
         quiet.add(1000);
-        assert!(!quiet.begins(start + 9 * WINDOW));
+        assert_eq!(quiet.turn(start + 9 * WINDOW), None);
         assert_eq!(quiet.next(), None);
     }
 }
