@@ -149,8 +149,8 @@ fn what_waits_for_the_server_is_not_counted_as_sent_late_by_the_generator() {
     let measured = run(plan(server.address), 2, looping, Duration::from_secs(1)).unwrap();
     let waited = measured.recorder.latency().count_between(100_000_000, u64::MAX);
     assert!(waited > 500, "{waited}");
-    // A busy machine holds up some more.
-    assert!(measured.late_share() < 0.4, "{}", measured.late_share());
+    // Those that waited would be 0.8 of all; a busy machine holds up some by itself.
+    assert!(measured.late_share() < 0.6, "{}", measured.late_share());
 }
 
 #[test]
