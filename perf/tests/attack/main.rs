@@ -225,7 +225,7 @@ fn what_was_asked_for_wrongly_is_an_error_that_says_what_to_change() {
         (&["ws://127.0.0.1:1/", "--row", "frames/none"][..], "--list"),
         (&["ws://127.0.0.1:1/", "--server-pid", "4294967295"], "--server-pid"),
         (&["ws://127.0.0.1:1/", "--patience", "0"], "--patience"),
-        (&[], "<TARGET>"),
+        (&[], "<URL>"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quelea-perf"));
         let output = command.arg("attack").args(arguments).output().unwrap();
