@@ -33,13 +33,20 @@ pub(super) struct Adoptions {
     due: VecDeque<SlotId>,
 }
 
-struct Rest {
+/// What was read from a connection before.
+pub(super) struct Rest {
     received: Vec<u8>,
     done: usize,
     /// It is among [`Adoptions::due`].
     is_due: bool,
     /// The server drains: the connection is closed once it has this.
-    is_late: bool,
+    pub(super) is_late: bool,
+}
+
+impl Rest {
+    pub(super) fn unread(&mut self) -> &mut [u8] {
+        &mut self.received[self.done..]
+    }
 }
 
 impl Adoptions {
@@ -78,11 +85,11 @@ impl Adoptions {
     /// What was read from a connection before, and has to come before what it has now. It was to
     /// receive nothing meanwhile: but what is under way comes, and of a connection that fails all.
     #[inline]
-    pub(super) fn take_rest_of(&mut self, id: SlotId) -> Option<(Vec<u8>, usize)> {
+    pub(super) fn take_rest_of(&mut self, id: SlotId) -> Option<Rest> {
         if self.rests.is_empty() {
             return None;
         }
-        self.rests.remove(&id).map(|rest| (rest.received, rest.done))
+        self.rests.remove(&id)
     }
 
     /// Whether there is something to do at once.

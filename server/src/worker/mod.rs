@@ -183,20 +183,24 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             let id = match completion {
                 Completion::Received { id, bytes } => {
                     self.quiet.add(bytes.len());
-                    let rest = self.adoptions.take_rest_of(id);
-                    let has_rest = rest.is_some();
-                    if let Some((mut rest, done)) = rest {
-                        self.connections.handle_received(id, &mut rest[done..]);
+                    let mut rest = self.adoptions.take_rest_of(id);
+                    if let Some(rest) = &mut rest {
+                        self.connections.handle_received(id, rest.unread());
                     }
                     self.connections.handle_received(id, bytes);
-                    if has_rest && !self.connections.table.is_paused(id) {
-                        self.driver.resume_receive(id);
+                    if let Some(rest) = rest {
+                        if !self.connections.table.is_paused(id) {
+                            self.driver.resume_receive(id);
+                        }
+                        if rest.is_late {
+                            self.drain_late(id);
+                        }
                     }
                     id
                 }
                 Completion::ReceiveEnded { id, error } => {
-                    if let Some((mut rest, done)) = self.adoptions.take_rest_of(id) {
-                        self.connections.handle_received(id, &mut rest[done..]);
+                    if let Some(mut rest) = self.adoptions.take_rest_of(id) {
+                        self.connections.handle_received(id, rest.unread());
                     }
                     self.connections.handle_receive_ended(id, error);
                     id

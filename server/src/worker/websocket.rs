@@ -7,7 +7,7 @@ use crate::{
     parts::slots::SlotId,
     table::{Answered, Closing, Ending},
 };
-use quelea_core::{CloseCode, Event, Received, Violation};
+use quelea_core::{CloseCode, Event, Message, Received, Violation};
 
 impl<H: Handler> Connections<H> {
     #[inline]
@@ -24,9 +24,19 @@ impl<H: Handler> Connections<H> {
 
     #[inline]
     fn handle_event(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
-        let Event::Message(message) = event else {
-            return self.handle_control(id, event, is_open);
-        };
+        match event {
+            Event::Message(message) => self.handle_message(id, message, is_open),
+            Event::Ping(payload) => self.handle_ping(id, payload, is_open),
+            Event::Pong(payload) => self.handle_pong(id, payload, is_open),
+            Event::Close(frame) => {
+                let closed = Closed::new(frame.code, frame.reason, Cause::PeerClosed);
+                self.close(id, &closed, Ending::Clean);
+            }
+        }
+    }
+
+    #[inline]
+    fn handle_message(&mut self, id: SlotId, message: Message<'_>, is_open: bool) {
         if !self.count_received(id, message.len(), true, is_open) {
             return;
         }
@@ -51,30 +61,19 @@ impl<H: Handler> Connections<H> {
         is_within
     }
 
-    fn handle_control(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
-        match event {
-            Event::Message(_) => {}
-            Event::Close(frame) => {
-                let closed = Closed::new(frame.code, frame.reason, Cause::PeerClosed);
-                self.close(id, &closed, Ending::Clean);
-            }
-            Event::Ping(payload) => {
-                if self.count_received(id, payload.len(), false, is_open) {
-                    self.table.metrics.pings_received += 1;
-                    self.table.handle_ping(id);
-                    let (handler, mut conn) = self.conn(id);
-                    handler.on_ping(&mut conn, payload);
-                }
-            }
-            Event::Pong(payload) => {
-                if self.count_received(id, payload.len(), false, is_open) {
-                    self.handle_pong(id, payload);
-                }
-            }
+    fn handle_ping(&mut self, id: SlotId, payload: &[u8], is_open: bool) {
+        if self.count_received(id, payload.len(), false, is_open) {
+            self.table.metrics.pings_received += 1;
+            self.table.handle_ping(id);
+            let (handler, mut conn) = self.conn(id);
+            handler.on_ping(&mut conn, payload);
         }
     }
 
-    fn handle_pong(&mut self, id: SlotId, payload: &[u8]) {
+    fn handle_pong(&mut self, id: SlotId, payload: &[u8], is_open: bool) {
+        if !self.count_received(id, payload.len(), false, is_open) {
+            return;
+        }
         let answered = self.table.answered(payload);
         if answered == Answered::Implausible {
             return;
