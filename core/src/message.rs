@@ -1,5 +1,7 @@
 //! Messages, and the limits on what a peer may send.
 
+use crate::opcode::Opcode;
+
 /// A whole message, borrowed: text is known to be UTF-8 (RFC 6455, section 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -16,6 +18,16 @@ pub enum MessageKind {
     Text,
     /// Binary: any bytes.
     Binary,
+}
+
+impl MessageKind {
+    #[inline]
+    pub(crate) const fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
+    }
 }
 
 impl<'a> Message<'a> {

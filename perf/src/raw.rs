@@ -117,7 +117,7 @@ impl<D: LoadDriver + Driver<Listener = Listener>> RawServer<D> {
                         entry.insert(Connection { id, queue: Queue::default(), is_paused: false });
                     }
                 }
-                Completion::Received { id, bytes } => {
+                Completion::Received { id, bytes, .. } => {
                     let Some(connection) = find(connections, id) else { continue };
                     output.buffer(id, &mut connection.queue, frames).extend_from_slice(bytes);
                     if connection.queue.waiting() > WAITING_MAX && !connection.is_paused {

@@ -1,26 +1,35 @@
 //! What a handler does things with.
 
 use crate::{
+    driver::SendNow,
     id::ConnId,
     parts::{slots::SlotId, topics::Kind},
-    table::{SendStatus, SubscribeStatus, Table},
+    table::{LARGE_BYTES, SendStatus, SubscribeStatus, Table},
 };
 use quelea_core::{CloseCode, Message};
 use std::{fmt, time::Duration};
 
 /// One connection in the hands of its handler, and through it all others of the worker.
 ///
-/// What is sent during a tick leaves in one piece at the end of the tick: there is nothing to cork.
+/// What is sent during a tick leaves in one piece at the end of the tick: there is nothing to cork. A
+/// payload of 64 KiB or more that answers a message leaves at once, from where it lies.
 pub struct Conn<'a, S> {
     /// The handler's own state for this connection.
     pub state: &'a mut S,
     id: SlotId,
     table: &'a mut Table,
+    /// Where the driver can send at once.
+    direct: Option<&'a mut dyn SendNow>,
 }
 
 impl<'a, S> Conn<'a, S> {
-    pub(crate) const fn new(id: SlotId, state: &'a mut S, table: &'a mut Table) -> Self {
-        Self { state, id, table }
+    pub(crate) const fn new(
+        id: SlotId,
+        state: &'a mut S,
+        table: &'a mut Table,
+        direct: Option<&'a mut dyn SendNow>,
+    ) -> Self {
+        Self { state, id, table, direct }
     }
 
     /// The connection's id: to keep, to compare, and to send to later.
@@ -31,7 +40,13 @@ impl<'a, S> Conn<'a, S> {
     /// Sends a message: `&str` as text, `&[u8]` as binary.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> SendStatus {
-        self.table.send(self.id, message.into())
+        let message = message.into();
+        match &mut self.direct {
+            Some(direct) if message.len() >= LARGE_BYTES => {
+                self.table.send_large(self.id, message, *direct)
+            }
+            _ => self.table.send(self.id, message),
+        }
     }
 
     /// Sends a message to another connection of the server. To one of another worker it goes by

@@ -4,7 +4,7 @@ use super::{Connection, Context, ControlPayload, ReceiveState};
 use crate::{
     Role,
     close::{CloseCode, CloseFrame},
-    frame::{self, Header},
+    frame::{self, HEADER_BYTES_MAX, Header},
     message::{Message, MessageKind},
     opcode::Opcode,
 };
@@ -49,16 +49,42 @@ impl Connection {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        self.check_open()?;
-        if self.fragment_sent {
-            return Err(SendError::InFragments);
-        }
-        let opcode = match message {
-            Message::Text(_) => Opcode::Text,
-            Message::Binary(_) => Opcode::Binary,
-        };
-        self.append(true, opcode, message.as_bytes(), context, out);
+        self.check_between_messages()?;
+        self.append(true, message.kind().opcode(), message.as_bytes(), context, out);
         Ok(())
+    }
+
+    /// Appends the header alone of a message as one frame, for a sender that hands over the payload from
+    /// where it lies: it has to follow at once. A client's has to be masked, with the key that is
+    /// returned (section 5.3).
+    ///
+    /// ```
+    /// use quelea_core::{Connection, Context, Limits, MessageKind, Role};
+    ///
+    /// let mut context = Context::new(Limits::default(), [0; 32]);
+    /// let mut connection = Connection::new(Role::Server);
+    /// let mut header = Vec::new();
+    /// let key = connection.send_header(MessageKind::Binary, 300, &mut context, &mut header);
+    /// assert_eq!((key, &header[..]), (Ok(None), &[0x82, 126, 1, 44][..]));
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Closed`], [`SendError::InFragments`].
+    pub fn send_header(
+        &mut self,
+        kind: MessageKind,
+        payload_len: usize,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<[u8; 4]>, SendError> {
+        self.check_between_messages()?;
+        let mask = self.next_mask(context);
+        let payload_len = payload_len as u64;
+        let header = Header { fin: true, reserved: 0, opcode: kind.opcode(), mask, payload_len };
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        let len = header.encode(&mut bytes);
+        out.extend_from_slice(&bytes[..len]);
+        Ok(mask)
     }
 
     /// Appends one fragment of a message (section 5.4); the message ends with the one that has
@@ -76,11 +102,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
         self.check_open()?;
-        let opcode = match kind {
-            _ if self.fragment_sent => Opcode::Continuation,
-            MessageKind::Text => Opcode::Text,
-            MessageKind::Binary => Opcode::Binary,
-        };
+        let opcode = if self.fragment_sent { Opcode::Continuation } else { kind.opcode() };
         self.fragment_sent = !fin;
         self.append(fin, opcode, payload, context, out);
         Ok(())
@@ -216,6 +238,20 @@ impl Connection {
     }
 
     #[inline]
+    fn check_between_messages(&self) -> Result<(), SendError> {
+        self.check_open()?;
+        if self.fragment_sent { Err(SendError::InFragments) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn next_mask(&self, context: &mut Context) -> Option<[u8; 4]> {
+        match self.role {
+            Role::Server => None,
+            Role::Client => Some(context.next_mask()),
+        }
+    }
+
+    #[inline]
     fn append(
         &self,
         fin: bool,
@@ -224,10 +260,7 @@ impl Connection {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) {
-        let mask = match self.role {
-            Role::Server => None,
-            Role::Client => Some(context.next_mask()),
-        };
+        let mask = self.next_mask(context);
         frame::append(out, Header { fin, reserved: 0, opcode, mask, payload_len: 0 }, payload);
     }
 }

@@ -196,7 +196,7 @@ impl<D: Driver, S: Default> Engine<D, S> {
         let Self { driver, clock, settings, clients, deadlines, .. } = self;
         for _ in 0..COMPLETIONS_MAX {
             match driver.next() {
-                Some(Completion::Received { id, bytes }) => {
+                Some(Completion::Received { id, bytes, .. }) => {
                     clients.now = clock.read();
                     receive(clients, mode, settings, id, bytes)?;
                 }

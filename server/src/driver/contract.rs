@@ -2,7 +2,10 @@
 
 use super::{Completion, Driver, ListenerId};
 use crate::parts::slots::SlotId;
-use std::time::{Duration, Instant};
+use std::{
+    io::IoSlice,
+    time::{Duration, Instant},
+};
 
 /// A driver that listens, and a way to reach it.
 pub(super) trait World {
@@ -44,6 +47,9 @@ struct Bench<W: World> {
     opened: u32,
     seen: Vec<Seen>,
     shorts: Vec<(SlotId, usize)>,
+    /// What to send at once to who sends something next, and how much of it was taken.
+    answer: Option<Vec<u8>>,
+    taken: Option<usize>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +57,14 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 impl<W: World> Bench<W> {
     fn new() -> Self {
-        Self { world: W::new(), opened: 0, seen: Vec::new(), shorts: Vec::new() }
+        Self {
+            world: W::new(),
+            opened: 0,
+            seen: Vec::new(),
+            shorts: Vec::new(),
+            answer: None,
+            taken: None,
+        }
     }
 
     fn tick(&mut self, sends: &[(SlotId, &[u8])], patience: Duration) {
@@ -69,7 +82,14 @@ impl<W: World> Bench<W> {
                     continue;
                 }
                 Completion::AcceptFailed { error } => panic!("accept failed: {error}"),
-                Completion::Received { id, bytes } => Seen::Received(id, bytes.to_vec()),
+                Completion::Received { id, bytes, direct } => {
+                    if let Some(answer) = self.answer.take() {
+                        let (first, second) = answer.split_at(answer.len() / 3);
+                        let slices = [IoSlice::new(first), IoSlice::new(second)];
+                        self.taken = direct.send_now(id, &slices);
+                    }
+                    Seen::Received(id, bytes.to_vec())
+                }
                 Completion::ReceiveEnded { id, error } => Seen::Ended(id, error.is_some()),
                 Completion::Writable { id } => Seen::Writable(id),
                 Completion::Closed { id } => Seen::Closed(id),
@@ -109,7 +129,15 @@ impl<W: World> Bench<W> {
             Seen::Received(id, bytes) if *id == of => Some(&bytes[..]),
             _ => None,
         });
-        received.flatten().copied().collect()
+        received.collect::<Vec<_>>().concat()
+    }
+
+    fn received_len(&self) -> usize {
+        let lens = self.seen.iter().map(|seen| match seen {
+            Seen::Received(_, bytes) => bytes.len(),
+            _ => 0,
+        });
+        lens.sum()
     }
 
     fn count(&self, wanted: &Seen) -> usize {
@@ -144,7 +172,7 @@ pub(super) fn a_large_input_arrives_whole_though_it_takes_many_receives<W: World
         peer.write(chunk);
         bench.tick(&[], Duration::ZERO);
     }
-    bench.until("receive", |bench| bench.bytes_of(id).len() == sent.len());
+    bench.until("receive", |bench| bench.received_len() == sent.len());
     assert!(bench.bytes_of(id) == sent);
 }
 
@@ -168,6 +196,50 @@ pub(super) fn a_short_send_tells_how_much_was_taken_and_when_there_is_room<W: Wo
     assert!(received == bytes);
     assert_eq!(bench.world.driver().bytes_sent(), bytes.len() as u64);
     assert!(bench.world.driver().read_clock() >= bench.world.driver().now());
+}
+
+pub(super) fn what_is_sent_at_once_comes_in_order_and_before_what_is_sent_later<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let (id, mut peer) = bench.connect();
+    let answer: Vec<u8> = (0..40_000_000u32).map(|n| (n / 13) as u8).collect();
+    peer.write(b"ask");
+    bench.answer = Some(b"a, b, ".to_vec());
+    bench.until("receive", |bench| bench.bytes_of(id) == b"ask");
+    bench.send(id, b"c");
+    match bench.taken {
+        Some(taken) => {
+            assert_eq!(taken, 6);
+            assert_eq!(peer.read(7), b"a, b, c");
+        }
+        // A driver may leave it to the next wait: then it has sent nothing.
+        None => assert_eq!(peer.read(1), b"c"),
+    }
+    bench.answer = Some(answer.clone());
+    peer.write(b" again");
+    bench.until("receive", |bench| bench.bytes_of(id) == b"ask again");
+    let Some(mut sent) = bench.taken else { return };
+    assert!(sent > 0 && sent < answer.len());
+    let mut received = Vec::new();
+    while sent < answer.len() {
+        received.extend(peer.read(sent - received.len()));
+        bench.until("room", |bench| bench.seen.contains(&Seen::Writable(id)));
+        bench.seen.retain(|seen| *seen != Seen::Writable(id));
+        bench.send(id, &answer[sent..]);
+        sent = bench.shorts.pop().map_or(answer.len(), |(_, more)| sent + more);
+    }
+    received.extend(peer.read(sent - received.len()));
+    assert!(received == answer);
+    assert_eq!(bench.world.driver().bytes_sent(), answer.len() as u64 + 7);
+}
+
+pub(super) fn what_is_sent_at_once_to_a_peer_that_reset_ends_receiving_with_an_error<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let (id, mut peer) = bench.connect();
+    peer.write(b"ask");
+    peer.reset();
+    bench.answer = Some(b"answer".to_vec());
+    bench.until("end", |bench| bench.seen.iter().any(|seen| matches!(seen, Seen::Ended(..))));
+    assert_eq!(bench.count(&Seen::Ended(id, true)), 1);
 }
 
 pub(super) fn a_fin_ends_receiving_once_and_sending_goes_on<W: World>() {
@@ -328,6 +400,8 @@ macro_rules! contract {
             connections_that_wait_are_all_accepted,
             a_large_input_arrives_whole_though_it_takes_many_receives,
             a_short_send_tells_how_much_was_taken_and_when_there_is_room,
+            what_is_sent_at_once_comes_in_order_and_before_what_is_sent_later,
+            what_is_sent_at_once_to_a_peer_that_reset_ends_receiving_with_an_error,
             a_fin_ends_receiving_once_and_sending_goes_on,
             a_reset_ends_receiving_with_an_error,
             a_reset_that_a_send_ran_into_ends_receiving_with_an_error,

@@ -17,7 +17,7 @@ pub use poll::Poll;
 
 use crate::address::PeerAddress;
 use std::{
-    io,
+    io::{self, IoSlice},
     net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixListener},
     sync::Arc,
@@ -108,8 +108,29 @@ pub trait Wake: Send + Sync {
     fn wake(&self) -> io::Result<()>;
 }
 
+/// Sends before the next [`Driver::wait`], while what was received is lent.
+///
+/// It is for large payloads, which it takes from where they lie: what goes by a wait is copied together
+/// first, which costs less for small ones.
+pub trait SendNow {
+    /// Sends what the kernel takes at once of these slices, one behind the other, and returns how many
+    /// bytes that was. If it was not all, [`Completion::Writable`] comes later, and until then nothing may be
+    /// sent on this connection. `None` from a driver that cannot: then nothing was sent.
+    ///
+    /// Nothing else may wait to be sent on this connection: it would be overtaken.
+    fn send_now(&mut self, id: SlotId, slices: &[IoSlice<'_>]) -> Option<usize>;
+}
+
+/// For where there is no driver to send by: it sends nothing.
+pub(crate) struct Later;
+
+impl SendNow for Later {
+    fn send_now(&mut self, _: SlotId, _: &[IoSlice<'_>]) -> Option<usize> {
+        None
+    }
+}
+
 /// What happened.
-#[derive(Debug)]
 pub enum Completion<'d, S> {
     /// A new connection, to be opened or dropped.
     Accepted {
@@ -129,6 +150,8 @@ pub enum Completion<'d, S> {
         id: SlotId,
         /// Lent until the next call.
         bytes: &'d mut [u8],
+        /// For answers that are too large to be copied.
+        direct: &'d mut dyn SendNow,
     },
     /// Nothing more will come: the peer's FIN, or an error. Not repeated.
     ReceiveEnded {

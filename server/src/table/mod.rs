@@ -5,6 +5,7 @@ mod deadlines;
 mod example;
 mod fanout;
 mod gauges;
+mod large;
 mod output;
 mod publish;
 #[cfg(feature = "sim")]
@@ -17,6 +18,7 @@ pub(crate) use deadlines::{Alarm, Answered, Checked, Timeouts};
 pub(crate) use fanout::FanoutOptions;
 pub use fanout::SubscribeStatus;
 pub(crate) use gauges::Walk;
+pub(crate) use large::LARGE_BYTES;
 #[cfg(feature = "sim")]
 pub use residue::Residue;
 pub(crate) use slot::{Closing, Ending, Stage};
@@ -47,7 +49,7 @@ use std::{collections::VecDeque, time::Instant};
 /// What became of something that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendStatus {
-    /// It leaves at the end of this tick, or as soon as the peer takes what was sent before.
+    /// It leaves at the end of this tick or earlier, or as soon as the peer takes what was sent before.
     Queued,
     /// The same, but more than
     /// [`Config::high_water_bytes`](crate::Config::high_water_bytes) wait for this peer: better
@@ -79,6 +81,8 @@ pub(crate) struct Table {
     touched: Vec<SlotId>,
     /// Bytes that were published in this tick, and copied to one connection's own output.
     copied: usize,
+    /// Bytes that were sent already, before the end of this tick.
+    sent_now: usize,
     /// Some connection passed the high mark in this tick. If its peer takes all at once, nothing
     /// else will say so.
     may_drain: bool,
@@ -143,6 +147,7 @@ impl Table {
             drained: VecDeque::new(),
             touched: Vec::new(),
             copied: 0,
+            sent_now: 0,
             may_drain: false,
             marks: options.marks,
             fanout: Fanout::new(options.fanout),

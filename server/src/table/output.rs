@@ -67,6 +67,39 @@ impl Output {
         self.own_outbox(id, arena, dirty).buffer()
     }
 
+    pub(super) const fn has_outbox(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// What is written in the arena.
+    pub(super) fn written<'a>(&self, arena: &'a Arena) -> &'a [u8] {
+        self.piece.map_or(&[], |piece| arena.piece(piece))
+    }
+
+    /// It is sent, or kept elsewhere.
+    pub(super) fn forget_written(&mut self, arena: &mut Arena) {
+        if let Some(piece) = self.piece.take() {
+            arena.remove(piece);
+        }
+    }
+
+    /// Keeps what the peer did not take of these slices, of which `sent` bytes went out; how much that is.
+    pub(super) fn keep_rest<const N: usize>(&mut self, slices: [&[u8]; N], sent: usize) -> usize {
+        let mut sent = sent;
+        let mut rest = 0;
+        for slice in slices {
+            let unsent = &slice[sent.min(slice.len())..];
+            sent -= slice.len() - unsent.len();
+            if !unsent.is_empty() {
+                let outbox = self.outbox.get_or_insert_default();
+                outbox.is_blocked = true;
+                outbox.extend(unsent);
+                rest += unsent.len();
+            }
+        }
+        rest
+    }
+
     /// What was to be sent of the outbox is sent; whether that was all.
     fn finish_outbox(&mut self) -> bool {
         let Some(outbox) = &mut self.outbox else { return true };
@@ -117,22 +150,19 @@ impl Output {
     fn send_short(&mut self, sent: usize, arena: &mut Arena, fanout: &Fanout) {
         let outbox = self.outbox.get_or_insert_default();
         outbox.is_blocked = true;
-        let piece = self.piece.take();
-        match (self.shared.take(), piece) {
+        match (self.shared.take(), self.piece) {
             (Some(shared), _) => outbox.extend(&fanout.shared_bytes(shared)[sent..]),
             (None, Some(piece)) => outbox.extend(&arena.piece(piece)[sent..]),
             (None, None) => outbox.advance(sent),
         }
-        if let Some(piece) = piece {
-            arena.remove(piece);
-        }
+        self.forget_written(arena);
     }
 }
 
 impl Table {
     /// Bytes that this tick has written: those of a publish once, and once for each copy.
     pub(crate) const fn output_bytes(&self) -> usize {
-        self.arena.len() + self.fanout.pending_bytes + self.copied
+        self.arena.len() + self.fanout.pending_bytes + self.copied + self.sent_now
     }
 
     /// All that is to be sent, one piece a connection.
@@ -173,7 +203,7 @@ impl Table {
     /// All short sends are told: the rest was sent.
     #[inline]
     pub(crate) fn finish_sends(&mut self) {
-        (self.may_drain, self.copied) = (false, 0);
+        (self.may_drain, self.copied, self.sent_now) = (false, 0, 0);
         self.fanout.finish_sends(&mut self.slots);
         for owner in self.arena.clear() {
             if let Some(slot) = self.slots.get_mut(owner) {

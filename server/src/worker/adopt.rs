@@ -4,7 +4,7 @@ use super::{Member, Worker, connections::Connections};
 use crate::{
     address::PeerAddress,
     adopt::{Adopted, Adoptee},
-    driver::Driver,
+    driver::{Driver, Later},
     handle::Phase,
     handler::Handler,
     parts::slots::SlotId,
@@ -173,7 +173,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             let piece = &mut rest.received[rest.done..end];
             rest.done = end;
             self.quiet.add(piece.len());
-            self.connections.handle_received(id, piece);
+            self.connections.handle_received(id, piece, &mut Later);
         }
         let is_done = rest.done == rest.received.len();
         let is_late = rest.is_late;

@@ -6,6 +6,7 @@ use crate::{
     admission::{Admission, Refusal},
     config::{Config, EXCESS_MAX},
     context::Conn,
+    driver::SendNow,
     handler::{Cause, Closed, Handler},
     mail::{Batch, Mail, Outgoing},
     metrics::{Limit, RefusalReason},
@@ -202,11 +203,16 @@ impl<H: Handler> Connections<H> {
     }
 
     #[inline]
-    pub(super) fn handle_received(&mut self, id: SlotId, bytes: &mut [u8]) {
+    pub(super) fn handle_received(
+        &mut self,
+        id: SlotId,
+        bytes: &mut [u8],
+        direct: &mut dyn SendNow,
+    ) {
         self.table.metrics.receives += 1;
         self.table.metrics.bytes_received += bytes.len() as u64;
         match self.table.stage_of_heard(id) {
-            Some(Stage::WebSocket(_)) => self.receive_websocket(id, bytes),
+            Some(Stage::WebSocket(_)) => self.receive_websocket(id, bytes, direct),
             Some(Stage::Http(_)) => self.receive_http(id, bytes),
             Some(Stage::Ending(_)) | None => {}
         }
@@ -358,6 +364,17 @@ impl<H: Handler> Connections<H> {
     #[inline]
     pub(super) fn conn(&mut self, id: SlotId) -> (&mut H, Conn<'_, H::State>) {
         let state = &mut self.states[id.index()];
-        (&mut self.handler, Conn::new(id, state, &mut self.table))
+        (&mut self.handler, Conn::new(id, state, &mut self.table, None))
+    }
+
+    /// The same where large answers can be sent at once.
+    #[inline]
+    pub(super) fn conn_to_answer<'a>(
+        &'a mut self,
+        id: SlotId,
+        direct: &'a mut dyn SendNow,
+    ) -> (&'a mut H, Conn<'a, H::State>) {
+        let state = &mut self.states[id.index()];
+        (&mut self.handler, Conn::new(id, state, &mut self.table, Some(direct)))
     }
 }

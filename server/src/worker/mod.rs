@@ -12,7 +12,7 @@ mod websocket;
 
 use crate::{
     config::{Config, Overflow},
-    driver::{Completion, Driver, ListenerId},
+    driver::{Completion, Driver, Later, ListenerId},
     error::Result,
     handle::{Handle, Phase},
     handler::{Cause, Handler},
@@ -181,13 +181,13 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             && let Some(completion) = self.driver.next()
         {
             let id = match completion {
-                Completion::Received { id, bytes } => {
+                Completion::Received { id, bytes, direct } => {
                     self.quiet.add(bytes.len());
                     let mut rest = self.adoptions.take_rest_of(id);
                     if let Some(rest) = &mut rest {
-                        self.connections.handle_received(id, rest.unread());
+                        self.connections.handle_received(id, rest.unread(), direct);
                     }
-                    self.connections.handle_received(id, bytes);
+                    self.connections.handle_received(id, bytes, direct);
                     if let Some(rest) = rest {
                         if !self.connections.table.is_paused(id) {
                             self.driver.resume_receive(id);
@@ -200,7 +200,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
                 }
                 Completion::ReceiveEnded { id, error } => {
                     if let Some(mut rest) = self.adoptions.take_rest_of(id) {
-                        self.connections.handle_received(id, rest.unread());
+                        self.connections.handle_received(id, rest.unread(), &mut Later);
                     }
                     self.connections.handle_receive_ended(id, error);
                     id

@@ -2,6 +2,7 @@
 
 use super::connections::Connections;
 use crate::{
+    driver::SendNow,
     handler::{Cause, Closed, Handler},
     metrics::Limit,
     parts::slots::SlotId,
@@ -11,11 +12,16 @@ use quelea_core::{CloseCode, Event, Message, Received, Violation};
 
 impl<H: Handler> Connections<H> {
     #[inline]
-    pub(super) fn receive_websocket(&mut self, id: SlotId, bytes: &mut [u8]) {
+    pub(super) fn receive_websocket(
+        &mut self,
+        id: SlotId,
+        bytes: &mut [u8],
+        direct: &mut dyn SendNow,
+    ) {
         let mut received = Received::new(bytes);
         loop {
             match self.table.poll_event(id, &mut received) {
-                Ok(Some((event, is_open))) => self.handle_event(id, event, is_open),
+                Ok(Some((event, is_open))) => self.handle_event(id, event, is_open, direct),
                 Ok(None) => return,
                 Err(violation) => return self.handle_violation(id, violation),
             }
@@ -23,9 +29,15 @@ impl<H: Handler> Connections<H> {
     }
 
     #[inline]
-    fn handle_event(&mut self, id: SlotId, event: Event<'_>, is_open: bool) {
+    fn handle_event(
+        &mut self,
+        id: SlotId,
+        event: Event<'_>,
+        is_open: bool,
+        direct: &mut dyn SendNow,
+    ) {
         match event {
-            Event::Message(message) => self.handle_message(id, message, is_open),
+            Event::Message(message) => self.handle_message(id, message, is_open, direct),
             Event::Ping(payload) => self.handle_ping(id, payload, is_open),
             Event::Pong(payload) => self.handle_pong(id, payload, is_open),
             Event::Close(frame) => {
@@ -36,14 +48,20 @@ impl<H: Handler> Connections<H> {
     }
 
     #[inline]
-    fn handle_message(&mut self, id: SlotId, message: Message<'_>, is_open: bool) {
+    fn handle_message(
+        &mut self,
+        id: SlotId,
+        message: Message<'_>,
+        is_open: bool,
+        direct: &mut dyn SendNow,
+    ) {
         if !self.count_received(id, message.len(), true, is_open) {
             return;
         }
         let metrics = &mut self.table.metrics;
         metrics.messages_received += 1;
         metrics.message_bytes_received += message.len() as u64;
-        let (handler, mut conn) = self.conn(id);
+        let (handler, mut conn) = self.conn_to_answer(id, direct);
         handler.on_message(&mut conn, message);
     }
 

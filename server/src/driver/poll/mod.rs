@@ -1,16 +1,18 @@
 //! The driver on readiness: mio, edge-triggered, all operations run inline.
 
 mod accept;
+mod sockets;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "driver")]
 mod timer;
 
 use super::{Completion, Driver, Listener, ListenerId, Wake};
-use crate::parts::slots::{SLOTS_MAX, SLOTS_RESERVED, SlotId};
+use crate::parts::slots::{SLOTS_MAX, SlotId};
 use accept::{Accept, Acceptor};
 use mio::{Events, Interest, Token, event::Event, unix::SourceFd};
 use socket2::Socket;
+use sockets::{Connection, Flags, Ready, Sockets};
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read},
@@ -35,68 +37,16 @@ pub struct Poll {
     waker: Arc<mio::Waker>,
     #[cfg(feature = "driver")]
     timer: Option<timer::Timer>,
-    connections: Vec<Connection>,
+    sockets: Sockets,
     acceptors: Vec<Acceptor>,
     shorts: VecDeque<(SlotId, usize)>,
-    ready: VecDeque<Ready>,
-    /// How many of `ready` belong to this tick: what is put back takes its turn in the next one.
+    /// How many of those that are ready belong to this tick: what is put back takes its turn in the next
+    /// one.
     batch: usize,
     /// The last wait filled `events`.
     is_behind: bool,
     buffer: Box<[u8]>,
-    bytes_sent: u64,
     now: Instant,
-}
-
-/// What epoll knows of one slot. One in use has a socket.
-#[derive(Default)]
-struct Connection {
-    socket: Option<Socket>,
-    generation: u32,
-    flags: Flags,
-}
-
-/// A set of the constants below: a byte a connection.
-#[derive(Clone, Copy, Default)]
-struct Flags(u8);
-
-impl Flags {
-    /// There may be bytes: an edge came and no short read since.
-    const READABLE: u8 = 1 << 0;
-    /// The peer's FIN is there, and epoll will not say so again.
-    const READ_CLOSED: u8 = 1 << 1;
-    /// It failed: that is told even while paused.
-    const FAILED: u8 = 1 << 2;
-    /// It is in `ready`.
-    const QUEUED: u8 = 1 << 3;
-    const PAUSED: u8 = 1 << 4;
-    const ENDED: u8 = 1 << 5;
-    /// A send was short.
-    const BLOCKED: u8 = 1 << 6;
-    /// A send failed: it took the error, which the kernel tells once.
-    const BROKEN: u8 = 1 << 7;
-
-    const fn has(self, flag: u8) -> bool {
-        self.0 & flag != 0
-    }
-
-    const fn set(&mut self, flag: u8, value: bool) {
-        self.0 = self.0 & !flag | if value { flag } else { 0 };
-    }
-
-    /// Sets a flag if `value`, and leaves it as it is otherwise.
-    const fn add(&mut self, flag: u8, value: bool) {
-        self.set(flag, value || self.has(flag));
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Ready {
-    Receive(SlotId),
-    Writable(SlotId),
-    Closed(SlotId),
-    Accept(ListenerId),
-    Woken,
 }
 
 enum Receive {
@@ -119,14 +69,12 @@ impl Poll {
             waker,
             #[cfg(feature = "driver")]
             timer: None,
-            connections: Vec::with_capacity(SLOTS_RESERVED),
+            sockets: Sockets::new(2 * EVENTS_MAX),
             acceptors: Vec::new(),
             shorts: VecDeque::with_capacity(EVENTS_MAX),
-            ready: VecDeque::with_capacity(2 * EVENTS_MAX),
             batch: 0,
             is_behind: false,
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
-            bytes_sent: 0,
             now: read_clock(),
         })
     }
@@ -143,50 +91,9 @@ impl Poll {
         Ok(driver)
     }
 
-    fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(id.index())
-            .filter(|connection| connection.generation == id.generation())
-    }
-
-    /// Sends what the kernel takes at once.
-    #[inline]
-    fn send(&mut self, id: SlotId, bytes: &[u8]) {
-        let Some(connection) = self.connection(id) else { return };
-        let Some(socket) = &connection.socket else { return };
-        let sent = loop {
-            match socket.send_with_flags(bytes, libc::MSG_NOSIGNAL) {
-                Ok(sent) if sent == bytes.len() => {
-                    self.bytes_sent += sent as u64;
-                    return;
-                }
-                Ok(sent) => break sent,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
-                // It is told by receiving, which may still find bytes.
-                Err(_) => {
-                    connection.flags.set(Flags::FAILED | Flags::BROKEN, true);
-                    break 0;
-                }
-            }
-        };
-        let failed = connection.flags.has(Flags::FAILED);
-        let has_ended = connection.flags.has(Flags::ENDED);
-        connection.flags.set(Flags::BLOCKED, true);
-        self.bytes_sent += sent as u64;
-        if failed && has_ended {
-            // It is told already that nothing more comes. What is left goes nowhere.
-            return;
-        }
-        self.shorts.push_back((id, sent));
-        if failed {
-            self.queue_receive(id);
-        }
-    }
-
     /// When the wait has to end, `None` for now.
     fn timeout(&self, until: Option<Instant>) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.shorts.is_empty() {
+        if !self.sockets.ready.is_empty() || !self.shorts.is_empty() {
             return Some(Duration::ZERO);
         }
         let retries = self.acceptors.iter().filter_map(Acceptor::retry_at);
@@ -218,15 +125,15 @@ impl Poll {
         self.events = events;
         for (index, acceptor) in self.acceptors.iter_mut().enumerate() {
             if acceptor.is_retry_due(self.now) {
-                self.ready.push_back(Ready::Accept(ListenerId(index)));
+                self.sockets.ready.push_back(Ready::Accept(ListenerId(index)));
             }
         }
-        self.batch = self.ready.len();
+        self.batch = self.sockets.ready.len();
     }
 
     fn handle_event(&mut self, event: &Event) {
         if event.token() == WAKER {
-            return self.ready.push_back(Ready::Woken);
+            return self.sockets.ready.push_back(Ready::Woken);
         }
         #[cfg(feature = "driver")]
         if event.token() == TIMER {
@@ -234,12 +141,12 @@ impl Poll {
         }
         if let Some(listener) = listener_of(event.token()) {
             if self.acceptors[listener.0].handle_readable() {
-                self.ready.push_back(Ready::Accept(listener));
+                self.sockets.ready.push_back(Ready::Accept(listener));
             }
             return;
         }
         let id = slot_of(event.token());
-        let Some(connection) = self.connection(id) else { return };
+        let Some(connection) = self.sockets.connection(id) else { return };
         let flags = &mut connection.flags;
         flags.add(Flags::READABLE, event.is_readable() || event.is_read_closed());
         flags.add(Flags::READ_CLOSED, event.is_read_closed());
@@ -249,30 +156,16 @@ impl Poll {
         if writable {
             flags.set(Flags::BLOCKED, false);
         }
-        self.queue_receive(id);
+        self.sockets.queue_receive(id);
         if writable {
-            self.ready.push_back(Ready::Writable(id));
-        }
-    }
-
-    fn queue_receive(&mut self, id: SlotId) {
-        let Some(connection) = self.connection(id) else { return };
-        let flags = &mut connection.flags;
-        let is_wanted =
-            (flags.has(Flags::READABLE) && !flags.has(Flags::PAUSED)) || flags.has(Flags::FAILED);
-        if is_wanted && !flags.has(Flags::QUEUED) && !flags.has(Flags::ENDED) {
-            flags.set(Flags::QUEUED, true);
-            self.ready.push_back(Ready::Receive(id));
+            self.sockets.ready.push_back(Ready::Writable(id));
         }
     }
 
     #[inline]
     fn receive(&mut self, id: SlotId) -> Receive {
-        let Self { connections, buffer, .. } = self;
-        let Some(connection) = connections.get_mut(id.index()) else { return Receive::Nothing };
-        if connection.generation != id.generation() {
-            return Receive::Nothing;
-        }
+        let Self { sockets, buffer, .. } = self;
+        let Some(connection) = sockets.connection(id) else { return Receive::Nothing };
         let flags = &mut connection.flags;
         flags.set(Flags::QUEUED, false);
         if flags.has(Flags::PAUSED) && !flags.has(Flags::FAILED) {
@@ -296,7 +189,7 @@ impl Poll {
                 // does not.
                 let is_readable = len == buffer.len() || flags.has(Flags::READ_CLOSED);
                 flags.set(Flags::READABLE, is_readable);
-                self.queue_receive(id);
+                self.sockets.queue_receive(id);
                 Receive::Bytes(len)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -314,13 +207,13 @@ impl Poll {
         }
     }
 
-    fn accept(&mut self, listener: ListenerId) -> Option<Completion<'static, Socket>> {
+    fn accept<'d>(&mut self, listener: ListenerId) -> Option<Completion<'d, Socket>> {
         match self.acceptors[listener.0].accept(self.now, self.poll.registry()) {
             Accept::Accepted { socket, peer, turn_is_over } => {
                 if turn_is_over {
-                    self.ready.push_back(Ready::Accept(listener));
+                    self.sockets.ready.push_back(Ready::Accept(listener));
                 } else {
-                    self.ready.push_front(Ready::Accept(listener));
+                    self.sockets.ready.push_front(Ready::Accept(listener));
                     self.batch += 1;
                 }
                 Some(Completion::Accepted { socket, peer })
@@ -344,7 +237,7 @@ impl Driver for Poll {
     }
 
     fn bytes_sent(&self) -> u64 {
-        self.bytes_sent
+        self.sockets.bytes_sent
     }
 
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
@@ -360,7 +253,7 @@ impl Driver for Poll {
 
     fn finish_accept(&mut self, listener: ListenerId) {
         if self.acceptors[listener.0].finish() {
-            self.ready.push_back(Ready::Accept(listener));
+            self.sockets.ready.push_back(Ready::Accept(listener));
         }
     }
 
@@ -376,10 +269,10 @@ impl Driver for Poll {
             token_of(id),
             Interest::READABLE | Interest::WRITABLE,
         )?;
-        if self.connections.len() <= id.index() {
-            self.connections.resize_with(id.index() + 1, Connection::default);
+        if self.sockets.connections.len() <= id.index() {
+            self.sockets.connections.resize_with(id.index() + 1, Connection::default);
         }
-        self.connections[id.index()] = Connection {
+        self.sockets.connections[id.index()] = Connection {
             socket: Some(socket),
             generation: id.generation(),
             ..Connection::default()
@@ -388,20 +281,20 @@ impl Driver for Poll {
     }
 
     fn pause_receive(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.sockets.connection(id) {
             connection.flags.set(Flags::PAUSED, true);
         }
     }
 
     fn resume_receive(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.sockets.connection(id) {
             connection.flags.set(Flags::PAUSED, false);
-            self.queue_receive(id);
+            self.sockets.queue_receive(id);
         }
     }
 
     fn shutdown(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id)
+        if let Some(connection) = self.sockets.connection(id)
             && let Some(socket) = &connection.socket
         {
             // It fails only when the connection is gone already.
@@ -410,10 +303,10 @@ impl Driver for Poll {
     }
 
     fn close(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.sockets.connection(id) {
             // epoll forgets a descriptor when it is closed.
             *connection = Connection::default();
-            self.ready.push_back(Ready::Closed(id));
+            self.sockets.ready.push_back(Ready::Closed(id));
         }
     }
 
@@ -423,7 +316,9 @@ impl Driver for Poll {
         until: Option<Instant>,
     ) -> io::Result<()> {
         for (id, bytes) in sends {
-            self.send(id, bytes);
+            if let Some(sent) = self.sockets.send(id, bytes) {
+                self.shorts.push_back((id, sent));
+            }
         }
         let timeout = self.timeout(until);
         #[cfg(feature = "driver")]
@@ -445,10 +340,15 @@ impl Driver for Poll {
     fn next(&mut self) -> Option<Completion<'_, Socket>> {
         while self.batch > 0 {
             self.batch -= 1;
-            match self.ready.pop_front()? {
+            match self.sockets.ready.pop_front()? {
                 Ready::Receive(id) => match self.receive(id) {
                     Receive::Bytes(len) => {
-                        return Some(Completion::Received { id, bytes: &mut self.buffer[..len] });
+                        let Self { buffer, sockets, .. } = self;
+                        return Some(Completion::Received {
+                            id,
+                            bytes: &mut buffer[..len],
+                            direct: sockets,
+                        });
                     }
                     Receive::Ended(error) => {
                         return Some(Completion::ReceiveEnded { id, error });

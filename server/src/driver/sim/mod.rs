@@ -6,6 +6,7 @@
 mod faults;
 mod network;
 mod pipe;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -15,9 +16,10 @@ pub(crate) use network::{Event, Network, Owner, Sleep, WireId};
 use super::{Completion, Driver, ListenerId, Wake};
 use crate::parts::{
     mutant::{Mutant, is_planted, shows},
-    slots::{SLOTS_RESERVED, SlotId},
+    slots::SlotId,
 };
 use network::{News, Receive};
+use sockets::{Connection, PARKED, Ready, Sockets};
 use std::{
     cell::RefCell,
     collections::VecDeque,
@@ -33,45 +35,18 @@ const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// How many connections are accepted before the others have their turn.
 const TURN: usize = 64;
-/// The wire of a member of a crowd that nothing is under way for.
-const PARKED: u32 = u32::MAX;
-
 /// See the [module](self).
 pub(crate) struct Sim {
-    network: Rc<RefCell<Network>>,
-    worker: usize,
-    connections: Vec<Connection>,
+    sockets: Sockets,
     shorts: VecDeque<(SlotId, usize)>,
-    ready: VecDeque<Ready>,
-    /// How many of `ready` belong to this tick.
+    /// How many of those that are ready belong to this tick.
     batch: usize,
-    bytes_sent: u64,
     accept_at: Option<Instant>,
     is_accept_queued: bool,
     /// In this tick.
     accepted: usize,
     buffer: Box<[u8]>,
     now: Instant,
-}
-
-/// What the driver knows of one slot; of one that is not in use, generation 0.
-#[derive(Clone, Copy, Default)]
-struct Connection {
-    wire: u32,
-    generation: u32,
-    is_paused: bool,
-    is_queued: bool,
-    is_ended: bool,
-    is_blocked: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ready {
-    Receive(SlotId),
-    Writable(SlotId),
-    Closed(SlotId),
-    Accept,
-    Woken,
 }
 
 /// A connection that was accepted: closed unless it is opened.
@@ -92,9 +67,9 @@ impl Drop for SimSocket {
 impl Drop for Sim {
     fn drop(&mut self) {
         // A handler may have panicked at any time.
-        let Ok(mut network) = self.network.try_borrow_mut() else { return };
-        network.stop_accept(self.worker);
-        for connection in self.connections.iter().filter(|one| one.generation != 0) {
+        let Ok(mut network) = self.sockets.network.try_borrow_mut() else { return };
+        network.stop_accept(self.sockets.worker);
+        for connection in self.sockets.connections.iter().filter(|one| one.generation != 0) {
             if let Some(wire) = network.wire_at(connection.wire) {
                 network.close_by_server(wire);
             }
@@ -106,13 +81,9 @@ impl Sim {
     pub(crate) fn new(network: Rc<RefCell<Network>>, worker: usize) -> Self {
         let now = network.borrow().now();
         Self {
-            network,
-            worker,
-            connections: Vec::with_capacity(SLOTS_RESERVED),
+            sockets: Sockets::new(network, worker),
             shorts: VecDeque::new(),
-            ready: VecDeque::new(),
             batch: 0,
-            bytes_sent: 0,
             accept_at: None,
             is_accept_queued: false,
             accepted: 0,
@@ -121,118 +92,53 @@ impl Sim {
         }
     }
 
-    fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(id.index())
-            .filter(|connection| connection.generation == id.generation())
-    }
-
-    /// The connection's wire, unless it is parked.
-    fn wire(&mut self, id: SlotId) -> Option<WireId> {
-        let index = self.connection(id)?.wire;
-        self.network.borrow().wire_at(index)
-    }
-
-    /// The connection's wire: if it is parked, a new one.
-    fn wake(&mut self, id: SlotId) -> Option<WireId> {
-        let worker = self.worker;
-        let network = self.network.clone();
-        let connection = self.connection(id)?;
-        if connection.wire != PARKED {
-            return network.borrow().wire_at(connection.wire);
-        }
-        let wire = network.borrow_mut().wake_crowd(worker, id);
-        connection.wire = wire.index();
-        Some(wire)
-    }
-
-    fn send(&mut self, id: SlotId, bytes: &[u8]) {
-        let Some(connection) = self.connection(id).map(|connection| *connection) else { return };
-        let wire = self.wake(id);
-        let network = self.network.clone();
-        let mut network = network.borrow_mut();
-        // A message: what else is lost is noticed by the protocol.
-        if bytes.first() == Some(&0x81) && shows(Mutant::LoseSend) {
-            return;
-        }
-        let sent = match wire.map(|wire| network.send_to_client(wire, bytes)) {
-            Some(Ok(sent)) if sent == bytes.len() => {
-                self.bytes_sent += sent as u64;
-                if let Some(wire) = wire.filter(|_| shows(Mutant::SendTwice)) {
-                    let _ = network.send_to_client(wire, bytes);
-                }
-                return;
-            }
-            Some(Ok(sent)) => sent,
-            // It is told already that nothing more comes: what is left goes nowhere.
-            _ if connection.is_ended => return,
-            _ => {
-                self.queue_receive(id);
-                0
-            }
-        };
-        self.bytes_sent += sent as u64;
-        self.connections[id.index()].is_blocked = true;
-        self.shorts.push_back((id, sent));
-    }
-
-    fn queue_receive(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id)
-            && !connection.is_queued
-            && !connection.is_ended
-        {
-            connection.is_queued = true;
-            self.ready.push_back(Ready::Receive(id));
-        }
-    }
-
     fn queue_accept(&mut self) {
         if !self.is_accept_queued && self.accept_at.is_none() {
             self.is_accept_queued = true;
-            self.ready.push_back(Ready::Accept);
+            self.sockets.ready.push_back(Ready::Accept);
         }
     }
 
     /// Takes note of what has happened, and chooses what of it is told now.
     fn take_news(&mut self) {
-        let network = self.network.clone();
+        let network = self.sockets.network.clone();
         let mut network = network.borrow_mut();
         self.now = network.now();
         self.accepted = 0;
-        for news in network.take_news(self.worker) {
+        for news in network.take_news(self.sockets.worker) {
             match news {
-                News::Readable(id) => self.queue_receive(id),
+                News::Readable(id) => self.sockets.queue_receive(id),
                 News::Room(id) => {
-                    if let Some(connection) = self.connection(id)
+                    if let Some(connection) = self.sockets.connection(id)
                         && std::mem::take(&mut connection.is_blocked)
                         && !shows(Mutant::ForgetWritable)
                     {
-                        self.ready.push_back(Ready::Writable(id));
+                        self.sockets.ready.push_back(Ready::Writable(id));
                     }
                 }
                 News::Accept => self.queue_accept(),
             }
         }
-        if network.take_wake(self.worker) {
-            self.ready.push_back(Ready::Woken);
+        if network.take_wake(self.sockets.worker) {
+            self.sockets.ready.push_back(Ready::Woken);
         }
         if self.accept_at.is_some_and(|at| at <= self.now) {
             self.accept_at = None;
             self.queue_accept();
         }
         if self.batch == 0 && network.faults().has(Fault::Reorder) {
-            network.random().shuffle(self.ready.make_contiguous());
-            self.batch = network.random().usize(0..=self.ready.len());
+            network.random().shuffle(self.sockets.ready.make_contiguous());
+            self.batch = network.random().usize(0..=self.sockets.ready.len());
         } else {
-            self.batch = self.ready.len();
+            self.batch = self.sockets.ready.len();
         }
     }
 
     fn receive(&mut self, id: SlotId) -> Receive {
-        let Some(wire) = self.wire(id) else { return Receive::Nothing };
-        let network = self.network.clone();
+        let Some(wire) = self.sockets.wire(id) else { return Receive::Nothing };
+        let network = self.sockets.network.clone();
         let mut network = network.borrow_mut();
-        let connection = &mut self.connections[id.index()];
+        let connection = &mut self.sockets.connections[id.index()];
         connection.is_queued = false;
         if connection.is_paused && !network.is_reset(wire) {
             return Receive::Nothing;
@@ -244,7 +150,7 @@ impl Sim {
                 return Receive::Ended(None);
             }
             Receive::Ended(_) => connection.is_ended = true,
-            Receive::Bytes(_) if network.is_readable(wire) => self.queue_receive(id),
+            Receive::Bytes(_) if network.is_readable(wire) => self.sockets.queue_receive(id),
             Receive::Bytes(_) | Receive::Nothing if network.is_parked(wire) => {
                 connection.wire = PARKED;
             }
@@ -253,21 +159,21 @@ impl Sim {
         received
     }
 
-    fn accept(&mut self) -> Option<Completion<'static, SimSocket>> {
+    fn accept<'d>(&mut self) -> Option<Completion<'d, SimSocket>> {
         self.is_accept_queued = false;
-        let mut network = self.network.borrow_mut();
-        if network.is_out_of_descriptors(self.worker) {
+        let mut network = self.sockets.network.borrow_mut();
+        if network.is_out_of_descriptors(self.sockets.worker) {
             self.accept_at = Some(self.now + BACKOFF);
             let error = io::Error::from_raw_os_error(libc::EMFILE);
             return Some(Completion::AcceptFailed { error });
         }
-        let (wire, peer) = network.accept(self.worker)?;
+        let (wire, peer) = network.accept(self.sockets.worker)?;
         drop(network);
-        let socket = SimSocket { wire: Some(wire), network: self.network.clone() };
+        let socket = SimSocket { wire: Some(wire), network: self.sockets.network.clone() };
         if self.accepted < TURN {
             self.accepted += 1;
             self.is_accept_queued = true;
-            self.ready.push_front(Ready::Accept);
+            self.sockets.ready.push_front(Ready::Accept);
             self.batch += 1;
         } else {
             self.queue_accept();
@@ -285,20 +191,20 @@ impl Driver for Sim {
     }
 
     fn read_clock(&self) -> Instant {
-        self.network.borrow().now()
+        self.sockets.network.borrow().now()
     }
 
     fn bytes_sent(&self) -> u64 {
-        self.bytes_sent
+        self.sockets.bytes_sent
     }
 
     fn listen(&mut self, (): ()) -> io::Result<ListenerId> {
-        self.network.borrow_mut().listen(self.worker);
+        self.sockets.network.borrow_mut().listen(self.sockets.worker);
         Ok(ListenerId(0))
     }
 
     fn stop_accept(&mut self, _listener: ListenerId) {
-        self.network.borrow_mut().stop_accept(self.worker);
+        self.sockets.network.borrow_mut().stop_accept(self.sockets.worker);
     }
 
     fn adopt(&mut self, _stream: OwnedFd) -> io::Result<SimSocket> {
@@ -307,47 +213,47 @@ impl Driver for Sim {
     }
 
     fn open(&mut self, id: SlotId, mut socket: SimSocket) -> io::Result<()> {
-        if self.network.borrow_mut().happens(Fault::Descriptors, 50) {
+        if self.sockets.network.borrow_mut().happens(Fault::Descriptors, 50) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         let Some(wire) = socket.wire.take() else { return Err(ErrorKind::NotConnected.into()) };
-        if self.connections.len() <= id.index() {
-            self.connections.resize(id.index() + 1, Connection::default());
+        if self.sockets.connections.len() <= id.index() {
+            self.sockets.connections.resize(id.index() + 1, Connection::default());
         }
-        self.connections[id.index()] =
+        self.sockets.connections[id.index()] =
             Connection { wire: wire.index(), generation: id.generation(), ..Connection::default() };
-        self.network.borrow_mut().open(wire, self.worker, id);
+        self.sockets.network.borrow_mut().open(wire, self.sockets.worker, id);
         Ok(())
     }
 
     fn pause_receive(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.sockets.connection(id) {
             connection.is_paused = true;
         }
     }
 
     fn resume_receive(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
+        if let Some(connection) = self.sockets.connection(id) {
             connection.is_paused = false;
-            self.queue_receive(id);
+            self.sockets.queue_receive(id);
         }
     }
 
     fn shutdown(&mut self, id: SlotId) {
-        if let Some(wire) = self.wake(id) {
-            self.network.borrow_mut().shutdown_by_server(wire);
+        if let Some(wire) = self.sockets.wake(id) {
+            self.sockets.network.borrow_mut().shutdown_by_server(wire);
         }
     }
 
     fn close(&mut self, id: SlotId) {
-        let wire = self.wake(id);
-        if let Some(connection) = self.connection(id) {
+        let wire = self.sockets.wake(id);
+        if let Some(connection) = self.sockets.connection(id) {
             *connection = Connection::default();
             if !shows(Mutant::KeepSlot) {
-                self.ready.push_back(Ready::Closed(id));
+                self.sockets.ready.push_back(Ready::Closed(id));
             }
             if let Some(wire) = wire {
-                self.network.borrow_mut().close_by_server(wire);
+                self.sockets.network.borrow_mut().close_by_server(wire);
             }
         }
     }
@@ -359,7 +265,9 @@ impl Driver for Sim {
     ) -> io::Result<()> {
         let mut has_sent = false;
         for (id, bytes) in sends {
-            self.send(id, bytes);
+            if let Some(sent) = self.sockets.send(id, bytes) {
+                self.shorts.push_back((id, sent));
+            }
             has_sent = true;
         }
         self.take_news();
@@ -368,9 +276,10 @@ impl Driver for Sim {
             true => until.map(|until| until + Duration::from_secs(60)),
             false => until,
         };
-        let is_awake = has_sent || !self.ready.is_empty() || until.is_some_and(|at| at <= self.now);
+        let is_awake =
+            has_sent || !self.sockets.ready.is_empty() || until.is_some_and(|at| at <= self.now);
         let sleep = if is_awake { Sleep::Awake } else { Sleep::Until(until) };
-        self.network.borrow_mut().set_sleep(self.worker, sleep);
+        self.sockets.network.borrow_mut().set_sleep(self.sockets.worker, sleep);
         Ok(())
     }
 
@@ -381,10 +290,15 @@ impl Driver for Sim {
     fn next(&mut self) -> Option<Completion<'_, SimSocket>> {
         while self.batch > 0 {
             self.batch -= 1;
-            match self.ready.pop_front()? {
+            match self.sockets.ready.pop_front()? {
                 Ready::Receive(id) => match self.receive(id) {
                     Receive::Bytes(len) => {
-                        return Some(Completion::Received { id, bytes: &mut self.buffer[..len] });
+                        let Self { buffer, sockets, .. } = self;
+                        return Some(Completion::Received {
+                            id,
+                            bytes: &mut buffer[..len],
+                            direct: sockets,
+                        });
                     }
                     Receive::Ended(error) => return Some(Completion::ReceiveEnded { id, error }),
                     Receive::Nothing => {}
@@ -403,10 +317,10 @@ impl Driver for Sim {
     }
 
     fn is_behind(&self) -> bool {
-        !self.ready.is_empty()
+        !self.sockets.ready.is_empty()
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        self.network.borrow().waker(self.worker)
+        self.sockets.network.borrow().waker(self.sockets.worker)
     }
 }

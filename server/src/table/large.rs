@@ -1,0 +1,62 @@
+//! Large payloads, which are sent from where they lie.
+
+use super::{SendStatus, Stage, Table};
+use crate::{driver::SendNow, parts::slots::SlotId};
+use quelea_core::{Message, frame::HEADER_BYTES_MAX};
+use std::io::IoSlice;
+
+/// A payload of so much costs more to copy than a send of its own. What is smaller leaves together.
+pub(crate) const LARGE_BYTES: usize = 64 << 10;
+
+impl Table {
+    /// Sends a message to a connection, now if the driver can: with what was written to it before in
+    /// this tick, and without a copy but of what the peer does not take at once.
+    #[cold]
+    pub(crate) fn send_large(
+        &mut self,
+        id: SlotId,
+        message: Message<'_>,
+        direct: &mut dyn SendNow,
+    ) -> SendStatus {
+        self.write_pending(id);
+        let mut header = std::mem::take(&mut self.scratch);
+        let status = self.try_send_large(id, message, &mut header, direct);
+        header.clear();
+        self.scratch = header;
+        let Some(status) = status else { return self.send(id, message) };
+        self.metrics.messages_sent += 1;
+        self.metrics.message_bytes_sent += message.len() as u64;
+        status
+    }
+
+    /// `None` when it has to go the way of all others, which also tells why it cannot go at all.
+    fn try_send_large(
+        &mut self,
+        id: SlotId,
+        message: Message<'_>,
+        header: &mut Vec<u8>,
+        direct: &mut dyn SendNow,
+    ) -> Option<SendStatus> {
+        let Self { slots, arena, context, marks, .. } = self;
+        let slot = slots.get_mut(id)?;
+        let Stage::WebSocket(connection) = &mut slot.stage else { return None };
+        let queued = slot.output.queued(arena) + HEADER_BYTES_MAX + message.len();
+        if slot.output.has_outbox() || queued > marks.max {
+            return None;
+        }
+        connection.send_header(message.kind(), message.len(), context, header).ok()?;
+        let slices = [slot.output.written(arena), header, message.as_bytes()];
+        let sent = direct.send_now(id, &slices.map(IoSlice::new))?;
+        self.sent_now += sent;
+        let rest = slot.output.keep_rest(slices, sent);
+        slot.output.forget_written(arena);
+        if rest > 0 {
+            connection.hold_pongs(true);
+        }
+        if rest > marks.high {
+            slot.backlogged = true;
+            return Some(SendStatus::Backlogged);
+        }
+        Some(SendStatus::Queued)
+    }
+}
