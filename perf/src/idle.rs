@@ -60,6 +60,10 @@ pub(crate) struct Options {
     /// How often each of them sends one then, in seconds.
     #[arg(long, default_value_t = 60.0, value_parser = parse_seconds, requires = "hold")]
     message_every: f64,
+    /// Of how long a time each process sends at once what is due, in seconds: with many processes on few
+    /// cores, to wake for each message costs more than the message.
+    #[arg(long, value_parser = parse_seconds, requires = "hold")]
+    message_bunch: Option<f64>,
     /// How many processes connect [default: as many as the connections need].
     #[arg(long, value_parser = parse_count)]
     processes: Option<usize>,
@@ -249,7 +253,9 @@ impl<D: LoadDriver> Run<'_, D> {
         let every = self.options.message_every;
         let per_second = |index| share_of(all, processes, index) as f64 / every;
         self.crew.call(|index| {
-            let looping = Loop::Open { per_second: per_second(index), depth: open_loop_depth(all) };
+            let per_second = per_second(index);
+            let together = (per_second * self.options.message_bunch.unwrap_or(0.0)) as u64;
+            let looping = Loop::Open { per_second, depth: open_loop_depth(all), together };
             Command::Begin(looping, Duration::ZERO)
         })?;
         let meter = Meter::of_server(&self.options.server_pid)?;
@@ -309,7 +315,8 @@ mod tests {
         let pid = std::process::id();
         let options = parse(&format!(
             "ws://{address}/ --server-pid {pid} --connections 100 --before 10 --seconds 0.02 \
-             --messages 5 --message-bytes 70000 --fragments 3 --hold 0.3 --message-every 0.1"
+             --messages 5 --message-bytes 70000 --fragments 3 --hold 0.3 --message-every 0.1 \
+             --message-bunch 0.02"
         ));
         let report = run_on::<Poll>(&options.unwrap()).unwrap();
         let value = |name: &str| report.figures[name].value;
@@ -358,6 +365,7 @@ mod tests {
             "ws://127.0.0.1:1/ --server-pid 1 --connections 0",
             "ws://127.0.0.1:1/ --server-pid 1 --hold 0",
             "ws://127.0.0.1:1/ --server-pid 1 --message-every 5",
+            "ws://127.0.0.1:1/ --server-pid 1 --message-bunch 0.1",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

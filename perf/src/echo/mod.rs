@@ -188,7 +188,7 @@ fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
 impl Options {
     fn open_loop(&self, per_second: f64) -> Loop {
         let depth = self.depth.unwrap_or_else(|| open_loop_depth(self.connections));
-        Loop::Open { per_second, depth }
+        Loop::Open { per_second, depth, together: 1 }
     }
 
     fn plan(&self) -> Outcome<Plan> {
@@ -233,8 +233,8 @@ impl<D: LoadDriver> Run<'_, D> {
     fn measure(&mut self, looping: Loop) -> Outcome<(Measured, Option<Used>)> {
         let processes = self.crew.len() as f64;
         let share = match looping {
-            Loop::Open { per_second, depth } => {
-                Loop::Open { per_second: per_second / processes, depth }
+            Loop::Open { per_second, depth, together } => {
+                Loop::Open { per_second: per_second / processes, depth, together }
             }
             Loop::Closed { .. } => looping,
         };

@@ -11,8 +11,9 @@ use std::time::Duration;
 pub(crate) enum Loop {
     /// So many in flight on each connection: the next when one comes back.
     Closed { depth: u32 },
-    /// By the clock, so many a second in all, of which each connection has at most `depth` in flight.
-    Open { per_second: f64, depth: u32 },
+    /// By the clock, so many a second in all, of which each connection has at most `depth` in flight,
+    /// and `together` are due at once.
+    Open { per_second: f64, depth: u32, together: u64 },
 }
 
 /// Later than this, a message of an open loop is counted as held up by the generator.
@@ -96,8 +97,12 @@ impl Echo {
             }
         }
         (self.schedule, self.is_bunched) = match looping {
-            Loop::Open { per_second, .. } => {
-                (Some(Schedule::new(now, per_second)), per_second > BUNCHED_PER_SECOND)
+            Loop::Open { per_second, together, .. } => {
+                // Several processes that begin at once are not to send at once.
+                let period = Duration::from_secs_f64(together as f64 / per_second);
+                let start = now + period.mul_f64(clients.random().f64());
+                let schedule = Schedule::new(start, per_second).together(together);
+                (Some(schedule), per_second > BUNCHED_PER_SECOND)
             }
             Loop::Closed { .. } => (None, false),
         };

@@ -126,7 +126,7 @@ fn error(plan: Plan) -> String {
 fn a_stall_of_the_server_is_in_the_latency_from_the_intended_time_and_is_no_fault_of_the_generator()
 {
     let server = Running::start(|| Answer::Stall(STALL, now()));
-    let looping = Loop::Open { per_second: 1000.0, depth: 1 };
+    let looping = Loop::Open { per_second: 1000.0, depth: 1, together: 1 };
     let measured = run(plan(server.address), 2, looping, Duration::from_secs(2)).unwrap();
     assert_eq!((measured.lost, measured.missing), (0, 0));
     let (intended, sent) = (measured.recorder.latency(), measured.recorder.uncorrected());
@@ -145,7 +145,7 @@ fn a_stall_of_the_server_is_in_the_latency_from_the_intended_time_and_is_no_faul
 #[test]
 fn what_waits_for_the_server_is_not_counted_as_sent_late_by_the_generator() {
     let server = Running::start(|| Answer::Stall(Duration::from_millis(800), now()));
-    let looping = Loop::Open { per_second: 1000.0, depth: 1 };
+    let looping = Loop::Open { per_second: 1000.0, depth: 1, together: 1 };
     let measured = run(plan(server.address), 2, looping, Duration::from_secs(1)).unwrap();
     let waited = measured.recorder.latency().count_between(100_000_000, u64::MAX);
     assert!(waited > 500, "{waited}");
@@ -156,7 +156,7 @@ fn what_waits_for_the_server_is_not_counted_as_sent_late_by_the_generator() {
 #[test]
 fn a_rate_that_the_server_does_not_keep_up_with_makes_the_run_invalid() {
     let server = Running::start(|| Answer::After(Duration::from_millis(10)));
-    let looping = Loop::Open { per_second: 1000.0, depth: 1 };
+    let looping = Loop::Open { per_second: 1000.0, depth: 1, together: 1 };
     let measured = run(plan(server.address), 2, looping, MOMENT).unwrap();
     assert_eq!(measured.server_fault(), None);
     let mut report = crate::report::Report::new("echo", ());
@@ -182,7 +182,7 @@ fn a_generator_that_stands_still_makes_the_run_invalid() {
     let server = Running::start(|| Answer::Echo);
     let mut worker = EchoWorker::<Poll>::new(plan(server.address)).unwrap();
     worker.obey(Command::Connect(2)).unwrap();
-    let looping = Loop::Open { per_second: 1000.0, depth: 1024 };
+    let looping = Loop::Open { per_second: 1000.0, depth: 1024, together: 1 };
     worker.obey(Command::Begin(looping, Duration::ZERO)).unwrap();
     // What was due meanwhile is sent late, and counted with what is measured after it.
     let schedule_stands = |worker: &mut EchoWorker<Poll>| {
@@ -209,7 +209,7 @@ fn each_echo_is_compared_whatever_its_kind_size_and_fragments() {
         fragments: 3,
         ..plan(server.address)
     };
-    for looping in [DEPTH_3, Loop::Open { per_second: 500.0, depth: 10 }] {
+    for looping in [DEPTH_3, Loop::Open { per_second: 500.0, depth: 10, together: 1 }] {
         let measured = run(mixed.clone(), 5, looping, MOMENT).unwrap();
         assert!(measured.messages > 20, "{}", measured.messages);
         assert_eq!((measured.lost, measured.missing), (0, 0));
