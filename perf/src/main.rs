@@ -12,6 +12,7 @@ mod fanout;
 mod idle;
 mod kernel;
 mod load;
+mod manner;
 mod memory;
 mod progress;
 mod raw;

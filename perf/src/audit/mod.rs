@@ -10,8 +10,9 @@ use crate::{
     echo::{parse_rate, parse_seconds, parse_warm_up},
     fanout::parse_count,
     load::{DriverKind, Engine, LoadDriver, Meter, Outcome, Settings, Time, processes},
+    manner::Manner,
     progress::Progress,
-    report::{Cell, Output, Report, Table, Unit},
+    report::{Cell, Report, Table, Unit},
     rooms::{join::Protocol, parse_payload_size},
     stamp::PAYLOAD_BYTES_MAX,
     subject::Subject,
@@ -77,15 +78,9 @@ pub(crate) struct Options {
     /// How long nothing is sent before, in seconds, so that all have joined.
     #[arg(long, default_value_t = 0.5, value_parser = parse_warm_up)]
     settle: f64,
-    /// How to speak to the kernel.
-    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
-    driver: DriverKind,
-    /// Makes the run the same as another one, in what is left to chance.
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
+    #[serde(flatten)]
+    manner: Manner,
 }
 
 /// Whom a message is for.
@@ -109,10 +104,10 @@ const CLOSE: Duration = Duration::from_secs(5);
 const ROWS_MAX: usize = 20;
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
-    let (report, is_clean) = match options.driver {
+    let (report, is_clean) = match options.manner.driver {
         DriverKind::Poll => audit::<Poll>(options)?,
     };
-    let code = options.output.finish(&report)?;
+    let code = options.manner.output.finish(&report)?;
     Ok(if is_clean { code } else { ExitCode::FAILURE })
 }
 
@@ -159,7 +154,7 @@ impl Options {
 /// The result, and whether nothing was wrong.
 fn audit<D: LoadDriver>(options: &Options) -> Outcome<(Report, bool)> {
     let plan = options.plan()?;
-    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = options.manner.seed();
     let mut report = Report::new("audit", options);
     report.seed(seed);
     let server = options.subject.start()?;

@@ -9,8 +9,9 @@ use crate::{
     echo::{parse_rate, parse_seconds, parse_size, parse_warm_up},
     fanout::parse_count,
     load::{DriverKind, Engine, Labels, LoadDriver, Meter, Outcome, Settings, judge, processes},
+    manner::Manner,
     progress::Progress,
-    report::{Output, Report, Unit},
+    report::{Report, Unit},
     target::Destination,
 };
 use clap::{Args, ValueEnum};
@@ -59,15 +60,9 @@ pub(crate) struct Options {
     /// The server's process id, or several: tells its CPU time a connection.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     server_pid: Vec<u32>,
-    /// How to speak to the kernel.
-    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
-    driver: DriverKind,
-    /// Makes the run the same as another one, in what is left to chance.
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
+    #[serde(flatten)]
+    manner: Manner,
 }
 
 /// How a connection ends.
@@ -101,10 +96,10 @@ const LABELS: Labels = Labels {
 };
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
-    let report = match options.driver {
+    let report = match options.manner.driver {
         DriverKind::Poll => measure::<Poll>(options)?,
     };
-    options.output.finish(&report)
+    options.manner.output.finish(&report)
 }
 
 fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
@@ -120,7 +115,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
         let error = format!("at most {SENT_BYTES_MAX} bytes on each connection");
         return Err(format!("--messages and --size: {error}").into());
     }
-    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = options.manner.seed();
     let mut report = Report::new("churn", options);
     report.seed(seed);
     let patience = Duration::try_from_secs_f64(options.patience)?;

@@ -20,7 +20,8 @@ use crate::{
         DriverKind, LoadDriver, Meter, Outcome, Used,
         processes::{Crew, Share, shares},
     },
-    report::{Cell, Output, Report, Table, Unit},
+    manner::Manner,
+    report::{Cell, Report, Table, Unit},
     target::Destination,
 };
 use clap::Args;
@@ -87,15 +88,9 @@ pub(crate) struct Options {
     /// How many connections of a process may be on their way to be open at once.
     #[arg(long, default_value_t = 100, value_parser = parse_count)]
     connecting_max: usize,
-    /// How to speak to the kernel.
-    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
-    driver: DriverKind,
-    /// Makes the run the same as another one, in what is left to chance.
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
+    #[serde(flatten)]
+    manner: Manner,
 }
 
 const SECONDS_MAX: f64 = 86_400.0;
@@ -153,10 +148,10 @@ pub(crate) fn open_loop_depth(connections: usize) -> u32 {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
-    let report = match options.driver {
+    let report = match options.manner.driver {
         DriverKind::Poll => run_on::<Poll>(options)?,
     };
-    options.output.finish(&report)
+    options.manner.output.finish(&report)
 }
 
 fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
@@ -204,14 +199,14 @@ impl Options {
         }
         Ok(Plan {
             target: self.destination.target()?.clone(),
-            driver: self.driver,
+            driver: self.manner.driver,
             connecting_max: self.connecting_max,
             sizes: self.size.clone(),
             kinds: self.kind.clone(),
             fragments: self.fragments,
             exchange: None,
             raw: self.raw,
-            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            seed: self.manner.seed(),
             first_source: 0,
             shown_of: 1,
         })

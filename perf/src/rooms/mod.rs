@@ -12,8 +12,9 @@ use crate::{
     load::{
         DriverKind, Engine, Labels, LoadDriver, Meter, Outcome, Settings, Time, judge, processes,
     },
+    manner::Manner,
     progress::Progress,
-    report::{Output, Report, Unit},
+    report::{Report, Unit},
     stamp::{PAYLOAD_BYTES_MAX, STAMP_BYTES},
     subject::Subject,
 };
@@ -62,15 +63,9 @@ pub(crate) struct Options {
     /// How long it runs before that, in seconds: by then all have to be in their rooms.
     #[arg(long, default_value_t = 1.0, value_parser = parse_warm_up)]
     warm_up: f64,
-    /// How to speak to the kernel.
-    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
-    driver: DriverKind,
-    /// Makes the run the same as another one, in what is left to chance.
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
+    #[serde(flatten)]
+    manner: Manner,
 }
 
 pub(crate) fn parse_payload_size(text: &str) -> Result<usize, String> {
@@ -95,10 +90,10 @@ const LABELS: Labels = Labels {
 };
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
-    let report = match options.driver {
+    let report = match options.manner.driver {
         DriverKind::Poll => measure::<Poll>(options)?,
     };
-    options.output.finish(&report)
+    options.manner.output.finish(&report)
 }
 
 fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
@@ -110,7 +105,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     }
     let connections = options.rooms.saturating_mul(options.members);
     processes::check_one(connections)?;
-    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = options.manner.seed();
     let mut report = Report::new("rooms", options);
     report.seed(seed);
     let server = options.subject.start()?;

@@ -10,8 +10,9 @@ use crate::{
     echo::{parse_rate, parse_seconds, parse_warm_up},
     fanout::parse_count,
     load::{DriverKind, Engine, LoadDriver, Meter, Outcome, Settings, Time, judge, processes},
+    manner::Manner,
     progress::Progress,
-    report::{Output, Report, Series, Unit},
+    report::{Report, Series, Unit},
     subject::Subject,
 };
 use clap::{Args, ValueEnum};
@@ -63,15 +64,9 @@ pub(crate) struct Options {
     /// Beyond this, in seconds, that wait does not grow.
     #[arg(long, default_value_t = 10.0, value_parser = parse_warm_up)]
     back_off_max: f64,
-    /// How to speak to the kernel.
-    #[arg(long, value_enum, default_value_t = DriverKind::Poll)]
-    driver: DriverKind,
-    /// Makes the run the same as another one, in what is left to chance.
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    #[serde(skip)]
-    output: Output,
+    #[serde(flatten)]
+    manner: Manner,
 }
 
 /// How connections are dropped.
@@ -96,10 +91,10 @@ const CLOSE: Duration = Duration::from_secs(5);
 const LATE_SHARE_MAX: f64 = 0.01;
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
-    let report = match options.driver {
+    let report = match options.manner.driver {
         DriverKind::Poll => measure::<Poll>(options)?,
     };
-    options.output.finish(&report)
+    options.manner.output.finish(&report)
 }
 
 impl Options {
@@ -120,7 +115,7 @@ impl Options {
 fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     let staying = options.staying()?;
     processes::check_one(options.connections.saturating_add(staying))?;
-    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = options.manner.seed();
     let mut report = Report::new("storm", options);
     report.seed(seed);
     let mut server = options.subject.start()?;
