@@ -202,7 +202,7 @@ impl<'a, S> Conn<'a, S> {
     }
 
     /// Reads nothing more from the peer until [`Conn::resume`], so that the peer has to wait. What
-    /// was read already, up to 512 KiB, still comes, and so does what the peer had sent before it reset
+    /// was read already, up to 260 KiB, still comes, and so does what the peer had sent before it reset
     /// the connection. As long as this lasts, a peer that is gone is not noticed
     /// unless its transport fails, and it is not [idle](crate::Config::idle_timeout).
     pub fn pause(&mut self) {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// How many in a tick: as many as a listener accepts in a row.
 const TURN: usize = 64;
-/// What is handed over at once of what was read before: half of what a driver receives at once.
+/// What is handed over at once of what was read before: about what a driver receives at once.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Those of a worker that are under way.
