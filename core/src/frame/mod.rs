@@ -24,7 +24,6 @@ use crate::mask;
 pub fn append(out: &mut Vec<u8>, header: Header, payload: &[u8]) {
     if header.mask.is_none() && payload.len() < usize::from(header::LENGTH_16) {
         // Nearly every frame of a server: what the compiler knows the length of is stored, not copied.
-        out.reserve(2 + payload.len());
         out.extend_from_slice(&[header.first_byte(), payload.len() as u8]);
         return out.extend_from_slice(payload);
     }

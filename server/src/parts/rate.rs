@@ -13,6 +13,7 @@ pub(crate) struct Rates {
 #[derive(Debug)]
 pub(crate) struct Meter {
     rates: Rates,
+    is_on: bool,
     buckets: Vec<Bucket>,
 }
 
@@ -28,7 +29,8 @@ const TICKS_PER_SECOND: u64 = (1_000 / TICK.as_millis()) as u64;
 
 impl Meter {
     pub(crate) const fn new(rates: Rates) -> Self {
-        Self { rates, buckets: Vec::new() }
+        let is_on = rates.messages.is_some() || rates.bytes.is_some();
+        Self { rates, is_on, buckets: Vec::new() }
     }
 
     const fn full(&self, now: Tick) -> Bucket {
@@ -49,7 +51,7 @@ impl Meter {
 
     #[inline]
     pub(crate) const fn is_on(&self) -> bool {
-        self.rates.messages.is_some() || self.rates.bytes.is_some()
+        self.is_on
     }
 
     /// Starts to count for a slot.

@@ -445,42 +445,31 @@ impl Table {
         self.write_pending(id);
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let queued = slot.output.queued(&self.arena) + HEADER_BYTES_MAX + len;
-        if queued > self.marks.high {
-            return self.write_above_mark(id, len, queued, append);
+        let is_backlog = queued > self.marks.high;
+        if is_backlog && queued > self.marks.max {
+            return self.drop_above_max(id, queued > HEADER_BYTES_MAX + len);
         }
         let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
         let out = slot.output.buffer(id, &mut self.arena, &mut self.dirty);
-        status_of(append(connection, &mut self.context, out))
-    }
-
-    #[cold]
-    fn write_above_mark(
-        &mut self,
-        id: SlotId,
-        len: usize,
-        queued: usize,
-        append: impl FnOnce(&mut Connection, &mut Context, &mut Vec<u8>) -> Result<(), SendError>,
-    ) -> SendStatus {
-        let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
-        if queued > self.marks.max {
-            if !slot.stage.is_open() {
-                return SendStatus::Closed;
-            }
-            // Who waits for `on_drain` after this is called, as long as there is something to drain.
-            slot.backlogged |= queued > HEADER_BYTES_MAX + len;
-            self.may_drain = true;
-            self.reach(Limit::OutboxBytesMax, Some(id));
-            return SendStatus::Dropped;
-        }
-        let status = self.append(id, append);
-        if status == SendStatus::Queued
-            && let Some(slot) = self.slots.get_mut(id)
-        {
-            slot.backlogged = true;
-            self.may_drain = true;
+        let status = status_of(append(connection, &mut self.context, out));
+        if is_backlog && status == SendStatus::Queued {
+            (slot.backlogged, self.may_drain) = (true, true);
             return SendStatus::Backlogged;
         }
         status
+    }
+
+    #[cold]
+    fn drop_above_max(&mut self, id: SlotId, can_drain: bool) -> SendStatus {
+        let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
+        if !slot.stage.is_open() {
+            return SendStatus::Closed;
+        }
+        // Who waits for `on_drain` after this is called, as long as there is something to drain.
+        slot.backlogged |= can_drain;
+        self.may_drain = true;
+        self.reach(Limit::OutboxBytesMax, Some(id));
+        SendStatus::Dropped
     }
 
     #[inline]
