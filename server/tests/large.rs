@@ -143,3 +143,48 @@ fn a_large_message_that_passes_the_limit_is_dropped_and_the_others_are_not() {
     let Ok(Told::Sent(statuses)) = told.recv_timeout(PATIENCE) else { panic!("not sent") };
     assert_eq!(statuses, [SendStatus::Queued, SendStatus::Dropped, SendStatus::Queued]);
 }
+
+/// Says so much that it is a backlog, which leaves with a large message, and publishes to itself.
+struct Speaker(Sender<Told>);
+
+impl Handler for Speaker {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all");
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        let Message::Text(number) = message else { return };
+        let lens = [15_000, 15_000, 100_000];
+        let statuses = lens.map(|len| conn.send(&payload(number, len)));
+        conn.publish("all", &payload(number, 8));
+        let _ = self.0.send(Told::Sent(statuses.to_vec()));
+    }
+
+    fn on_drain(&mut self, _: &mut Conn<'_, ()>) {
+        let _ = self.0.send(Told::Drained);
+    }
+}
+
+#[test]
+fn a_backlog_that_left_with_a_large_message_is_told_as_drained_to_who_is_published_to_then() {
+    let config = Config {
+        outbox_bytes_max: 400_000,
+        high_water_bytes: Some(20_000),
+        low_water_bytes: Some(10_000),
+        workers: Some(workers()),
+        ..Config::default()
+    };
+    let (report, told) = channel();
+    let serving = Serving::start(config, &["127.0.0.1:0"], move |_| Speaker(report.clone()));
+    let mut raw = serving.connect();
+    raw.upgrade("/");
+    for number in 0..3 {
+        ask(&mut raw, number);
+        expect(&mut raw, number, &[15_000, 15_000, 100_000, 8]);
+        let Ok(Told::Sent(statuses)) = told.recv_timeout(PATIENCE) else { panic!("not sent") };
+        assert_eq!(statuses[..2], [SendStatus::Queued, SendStatus::Backlogged]);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Drained));
+    }
+}

@@ -37,7 +37,7 @@ impl Table {
         header: &mut Vec<u8>,
         direct: &mut dyn SendNow,
     ) -> Option<SendStatus> {
-        let Self { slots, arena, context, marks, .. } = self;
+        let Self { slots, arena, dirty, context, marks, .. } = self;
         let slot = slots.get_mut(id)?;
         let Stage::WebSocket(connection) = &mut slot.stage else { return None };
         let queued = slot.output.queued(arena) + HEADER_BYTES_MAX + message.len();
@@ -47,11 +47,14 @@ impl Table {
         connection.send_header(message.kind(), message.len(), context, header).ok()?;
         let slices = [slot.output.written(arena), header, message.as_bytes()];
         let sent = direct.send_now(id, &slices.map(IoSlice::new))?;
-        self.sent_now += sent;
         let rest = slot.output.keep_rest(slices, sent);
         slot.output.forget_written(arena);
         if rest > 0 {
             connection.hold_pongs(true);
+        } else if slot.backlogged {
+            // All of the backlog is gone: who has a piece, though nothing is in it, is told at the end of
+            // the tick.
+            slot.output.buffer(id, arena, dirty);
         }
         if rest > marks.high {
             slot.backlogged = true;
