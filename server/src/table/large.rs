@@ -47,6 +47,7 @@ impl Table {
         connection.send_header(message.kind(), message.len(), context, header).ok()?;
         let slices = [slot.output.written(arena), header, message.as_bytes()];
         let sent = direct.send_now(id, &slices.map(IoSlice::new))?;
+        self.large += header.len() + message.len();
         let rest = slot.output.keep_rest(slices, sent);
         slot.output.forget_written(arena);
         if rest > 0 {
@@ -61,5 +62,51 @@ impl Table {
             return Some(SendStatus::Backlogged);
         }
         Some(SendStatus::Queued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        address::PeerAddress, driver::Later, protocol::http::HttpConnection, table::TableOptions,
+    };
+    use quelea_core::{Connection, Role};
+    use std::time::Instant;
+
+    /// A kernel that takes at most so many bytes of each send.
+    struct Takes(usize);
+
+    impl SendNow for Takes {
+        fn send_now(&mut self, _: SlotId, slices: &[IoSlice<'_>]) -> Option<usize> {
+            Some(slices.iter().map(|slice| slice.len()).sum::<usize>().min(self.0))
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test needs an instant to start from")]
+    fn open() -> (Table, SlotId) {
+        let mut table = Table::new(TableOptions::example(Instant::now()));
+        let http = HttpConnection::new(PeerAddress::Unix, None);
+        let id = table.insert(Box::new(http)).unwrap();
+        table.upgrade(id, Connection::new(Role::Server));
+        (table, id)
+    }
+
+    #[test]
+    fn each_byte_that_a_tick_wrote_counts_once_whoever_has_it() {
+        let payload = vec![0; 100_000];
+        for taken in [0, 30_000, 60_000, usize::MAX] {
+            let (mut table, id) = open();
+            table.send(id, (&payload[..50_000]).into());
+            table.send_large(id, (&payload[..]).into(), &mut Takes(taken));
+            let all = 50_004 + 100_010;
+            assert_eq!(table.output_bytes(), all, "{taken} taken");
+            assert_eq!(table.queued(id), all.saturating_sub(taken), "{taken} taken");
+            table.finish_sends();
+            assert_eq!(table.output_bytes(), 0);
+        }
+        let (mut table, id) = open();
+        table.send_large(id, (&payload[..]).into(), &mut Later);
+        assert_eq!((table.output_bytes(), table.queued(id)), (100_010, 100_010));
     }
 }

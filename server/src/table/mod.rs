@@ -81,8 +81,9 @@ pub(crate) struct Table {
     touched: Vec<SlotId>,
     /// Bytes that were published in this tick, and copied to one connection's own output.
     copied: usize,
-    /// Bytes that were sent already, before the end of this tick.
-    sent_now: usize,
+    /// Bytes of messages that were sent at once in this tick, whether the peer took them or they were
+    /// copied to its outbox.
+    large: usize,
     /// Some connection passed the high mark in this tick. If its peer takes all at once, nothing
     /// else will say so.
     may_drain: bool,
@@ -147,7 +148,7 @@ impl Table {
             drained: VecDeque::new(),
             touched: Vec::new(),
             copied: 0,
-            sent_now: 0,
+            large: 0,
             may_drain: false,
             marks: options.marks,
             fanout: Fanout::new(options.fanout),

@@ -162,7 +162,7 @@ impl Output {
 impl Table {
     /// Bytes that this tick has written: those of a publish once, and once for each copy.
     pub(crate) const fn output_bytes(&self) -> usize {
-        self.arena.len() + self.fanout.pending_bytes + self.copied + self.sent_now
+        self.arena.len() + self.fanout.pending_bytes + self.copied + self.large
     }
 
     /// All that is to be sent, one piece a connection.
@@ -203,7 +203,7 @@ impl Table {
     /// All short sends are told: the rest was sent.
     #[inline]
     pub(crate) fn finish_sends(&mut self) {
-        (self.may_drain, self.copied, self.sent_now) = (false, 0, 0);
+        (self.may_drain, self.copied, self.large) = (false, 0, 0);
         self.fanout.finish_sends(&mut self.slots);
         for owner in self.arena.clear() {
             if let Some(slot) = self.slots.get_mut(owner) {
