@@ -12,7 +12,8 @@ use std::{fmt, time::Duration};
 /// One connection in the hands of its handler, and through it all others of the worker.
 ///
 /// What is sent during a tick leaves in one piece at the end of the tick: there is nothing to cork. A
-/// payload of 64 KiB or more that answers a message leaves at once, from where it lies.
+/// payload of 64 KiB or more that answers a message leaves at once, from where it lies, unless something
+/// waits for the peer or the tick has sent more than 1 MiB so.
 pub struct Conn<'a, S> {
     /// The handler's own state for this connection.
     pub state: &'a mut S,

@@ -188,3 +188,44 @@ fn a_backlog_that_left_with_a_large_message_is_told_as_drained_to_who_is_publish
         assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Drained));
     }
 }
+
+/// Sends until it is told that it is too much.
+struct Pourer(Sender<usize>);
+
+impl Handler for Pourer {
+    type State = ();
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, _: Message<'_>) {
+        let chunk = vec![7; POURED_BYTES];
+        let mut count = 1;
+        while count < 10_000 && conn.send(&chunk) == SendStatus::Queued {
+            count += 1;
+        }
+        let _ = self.0.send(count);
+    }
+}
+
+const POURED_BYTES: usize = 100_000;
+
+#[test]
+fn who_sends_until_there_is_a_backlog_is_told_of_one_however_fast_the_peer_is() {
+    let config =
+        Config { high_water_bytes: Some(500_000), workers: Some(workers()), ..Config::default() };
+    let (report, told) = channel();
+    let serving = Serving::start(config, &["127.0.0.1:0"], move |_| Pourer(report.clone()));
+    let mut raw = serving.connect();
+    raw.upgrade("/");
+    raw.send(&frame(TEXT, b"pour"));
+    let mut received = 0;
+    let count = loop {
+        assert_eq!(raw.read_frame().1.len(), POURED_BYTES);
+        received += 1;
+        if let Ok(count) = told.try_recv() {
+            break count;
+        }
+    };
+    for _ in received..count {
+        raw.read_frame();
+    }
+    assert!(count * POURED_BYTES < 2_000_000, "{count} messages in one callback");
+}

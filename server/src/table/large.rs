@@ -7,6 +7,9 @@ use std::io::IoSlice;
 
 /// A payload of so much costs more to copy than a send of its own. What is smaller leaves together.
 pub(crate) const LARGE_BYTES: usize = 64 << 10;
+/// A tick that sent more at once sends the rest as all others do, so that who sends until it is told of a
+/// backlog is told of one, however fast the peer takes it: the other peers wait meanwhile.
+const LARGE_PER_TICK_MAX: usize = 1 << 20;
 
 impl Table {
     /// Sends a message to a connection, now if the driver can: with what was written to it before in
@@ -37,6 +40,9 @@ impl Table {
         header: &mut Vec<u8>,
         direct: &mut dyn SendNow,
     ) -> Option<SendStatus> {
+        if self.large > LARGE_PER_TICK_MAX {
+            return None;
+        }
         let Self { slots, arena, dirty, context, marks, .. } = self;
         let slot = slots.get_mut(id)?;
         let Stage::WebSocket(connection) = &mut slot.stage else { return None };
