@@ -28,8 +28,9 @@ use std::{
 ///
 /// Accept and receive are standing operations: on from [`Driver::listen`] and [`Driver::open`] until
 /// paused or closed. Sends are handed over by [`Driver::wait`], one a connection and wait at most,
-/// and complete silently unless something was left over. What names a connection that is gone is
-/// ignored, so a worker need not know what the kernel knows already.
+/// and complete silently unless something was left over; what is large may be sent before by
+/// [`SendNow`]. What names a connection that is gone is ignored, so a worker need not know what the
+/// kernel knows already.
 pub trait Driver {
     /// A connection that was accepted and is not open yet.
     type Socket;
