@@ -18,8 +18,8 @@ pub mod logging {
 
 /// The options that all servers share.
 pub mod server {
-    use clap::Args;
-    use quelea::{Config, Drain, Handle, MetricsServer};
+    use clap::{Args, ValueEnum};
+    use quelea::{Config, Drain, DriverKind, Handle, MetricsServer};
     use std::time::Duration;
 
     /// Where to listen, with how many threads, and how to end.
@@ -31,6 +31,9 @@ pub mod server {
         /// How many workers, each a thread [default: one for each core].
         #[arg(long, value_name = "COUNT")]
         pub workers: Option<usize>,
+        /// How the workers speak to the kernel.
+        #[arg(long, default_value = "auto")]
+        pub driver: Driver,
         /// Shares its port with other servers that have this option too: more processes, more
         /// descriptors.
         #[arg(long)]
@@ -48,11 +51,32 @@ pub mod server {
         pub metrics: Option<String>,
     }
 
+    /// How to speak to the kernel.
+    #[derive(Clone, Copy, Debug, ValueEnum)]
+    pub enum Driver {
+        /// What is best on this system.
+        Auto,
+        /// epoll, or what else tells of readiness.
+        Poll,
+        /// io_uring: Linux 6.0 or later.
+        Uring,
+    }
+
+    impl From<Driver> for DriverKind {
+        fn from(driver: Driver) -> Self {
+            match driver {
+                Driver::Auto => Self::Auto,
+                Driver::Poll => Self::Poll,
+                Driver::Uring => Self::Uring,
+            }
+        }
+    }
+
     impl Options {
         /// The configuration that they ask for.
         pub fn config(&self) -> Config {
-            let Self { workers, share_port, .. } = *self;
-            Config { workers, share_port, ..Config::default() }
+            let Self { workers, driver, share_port, .. } = *self;
+            Config { workers, driver: driver.into(), share_port, ..Config::default() }
         }
 
         /// How to drain.

@@ -3,7 +3,7 @@
 use crate::{
     address::ListenAddress,
     config::Config,
-    driver::{Driver, Listener, poll::Poll},
+    driver::{Driver, Listener},
     error::{Error, Result},
     handle::Handle,
     handler::Handler,
@@ -14,8 +14,10 @@ use crate::{
 };
 #[cfg(feature = "signals")]
 use crate::{drain::Drain, signals::Registration};
-use std::{fmt, io, sync::Arc, thread};
+use drivers::Drivers;
+use std::{fmt, sync::Arc, thread};
 
+mod drivers;
 mod pin;
 
 /// The worker that a handler is made for.
@@ -178,7 +180,7 @@ where
     ///
     /// # Panics
     /// If a handler panics, the other workers stop, and then the panic goes on.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(self) -> Result<()> {
         if self.bound.is_empty() && self.needs_listener {
             return Err(Error::NoListener);
         }
@@ -186,7 +188,19 @@ where
             Some(count) => count,
             None => thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
         };
-        let drivers = (0..count).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        match Drivers::open(&self.config, count)? {
+            Drivers::Poll(drivers) => self.run_on(drivers, "poll"),
+            #[cfg(target_os = "linux")]
+            Drivers::Uring(drivers) => self.run_on(drivers, "uring"),
+        }
+    }
+
+    /// One worker for each of the drivers.
+    fn run_on<D>(mut self, drivers: Vec<D>, driver: &'static str) -> Result<()>
+    where
+        D: Driver<Listener = Listener> + Send,
+    {
+        let count = drivers.len();
         let mut shares: Vec<Share> = (0..count).map(|_| Share::default()).collect();
         for bound in &mut self.bound {
             for (own, more) in shares.iter_mut().zip(bound.share(count)?) {
@@ -196,7 +210,7 @@ where
         }
         let hub = Arc::new(Hub::new(&self.config, drivers.iter().map(Driver::waker).collect()));
         self.handle.start(hub.clone());
-        tracing::info!(workers = count, "serving");
+        tracing::info!(workers = count, driver, "serving");
         let _close = CloseOnDrop(&hub);
         let server = &self;
         thread::scope(|scope| {
@@ -230,7 +244,10 @@ where
     }
 
     /// One worker, on the thread it is to be on.
-    fn serve(&self, id: u8, hub: Arc<Hub>, start: (Poll, Share)) -> Result<()> {
+    fn serve<D>(&self, id: u8, hub: Arc<Hub>, start: (D, Share)) -> Result<()>
+    where
+        D: Driver<Listener = Listener>,
+    {
         // If one fails, the others do not go on without it.
         let stop = StopOnDrop(&self.handle);
         let _pinned = match self.config.pin_workers {

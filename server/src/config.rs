@@ -22,6 +22,8 @@ pub struct Config {
     /// Whether each worker stays on one core. Default: `false`, so that the
     /// scheduler may move one away from a core that something else keeps busy.
     pub pin_workers: bool,
+    /// How the workers speak to the kernel. Default: [`DriverKind::Auto`].
+    pub driver: DriverKind,
     /// Whether other processes may listen on the same TCP addresses (`SO_REUSEPORT`): the kernel spreads
     /// connections over all of them, so that together they can have more than one process may have
     /// descriptors. It counts for what is [listened](crate::Server::listen) on after it is set. Who
@@ -121,6 +123,21 @@ pub struct Config {
     pub handshakes_per_second_max: Option<u32>,
 }
 
+/// How workers speak to the kernel. Nothing else depends on it: what a handler sees is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DriverKind {
+    /// What is best on this system: today [`Poll`](Self::Poll) everywhere.
+    #[default]
+    Auto,
+    /// Readiness: epoll on Linux, kqueue elsewhere.
+    Poll,
+    /// Completions: io_uring, on Linux 6.0 and later. Connections have no descriptors then, so that a worker can
+    /// have as many as the process may have descriptors ([`run`](crate::Server::run) reads that limit), and
+    /// more workers can have more. Where it is not to be had, [`run`](crate::Server::run) fails and says why.
+    Uring,
+}
+
 /// What happens to a publish that a slow subscriber has no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -142,6 +159,7 @@ impl Default for Config {
         Self {
             workers: None,
             pin_workers: false,
+            driver: DriverKind::Auto,
             share_port: false,
             mailbox_bytes_max: 16 << 20,
             message_bytes_max,

@@ -61,7 +61,7 @@ mod worker;
 pub use address::{ListenAddress, PeerAddress};
 pub use adopt::{AdoptError, AdoptRefusal, Adoptable, Adopted, Adoption};
 pub use app::{Server, Worker};
-pub use config::{Config, Overflow};
+pub use config::{Config, DriverKind, Overflow};
 pub use context::Conn;
 pub use drain::Drain;
 pub use error::{Error, Result};

@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use quelea::{Adoption, Config, Conn, Handle, Handler, Message, OriginPolicy, Server, Status};
 use quelea_core::{handshake, http};
-use quelea_examples::logging;
+use quelea_examples::{logging, server::Driver};
 use std::{error::Error, sync::mpsc, thread, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -32,6 +32,9 @@ struct Arguments {
     /// How many workers for WebSockets, each a thread [default: one for each core].
     #[arg(long, value_name = "COUNT")]
     workers: Option<usize>,
+    /// How the workers speak to the kernel.
+    #[arg(long, default_value = "auto")]
+    driver: Driver,
 }
 
 struct Echo;
@@ -54,7 +57,11 @@ fn main() -> Result<(), AnyError> {
         let _ = start.send(());
         Echo
     })
-    .config(Config { workers: arguments.workers, ..Config::default() })?
+    .config(Config {
+        workers: arguments.workers,
+        driver: arguments.driver.into(),
+        ..Config::default()
+    })?
     .without_listener();
     let handle = server.handle();
     let (end, ended) = oneshot::channel::<()>();

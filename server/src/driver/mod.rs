@@ -10,10 +10,14 @@ mod contract;
 pub(crate) mod poll;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+#[cfg(target_os = "linux")]
+pub(crate) mod uring;
 
 pub use crate::parts::slots::SlotId;
 #[cfg(feature = "driver")]
 pub use poll::Poll;
+#[cfg(all(feature = "driver", target_os = "linux"))]
+pub use uring::{DirectSocket, Features, Unavailable, Uring};
 
 use crate::address::PeerAddress;
 use std::{

@@ -5,10 +5,11 @@
 pub(crate) mod metrics;
 
 use quelea::{
-    Accept, Adoption, Cause, CloseCode, Closed, Config, Conn, ConnId, Handle, Handler,
+    Accept, Adoption, Cause, CloseCode, Closed, Config, Conn, ConnId, DriverKind, Handle, Handler,
     ListenAddress, Message, Request, Response, SendStatus, Server, Status, Upgrade, Worker,
 };
 use std::{
+    env::VarError,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     ops::Deref,
@@ -155,6 +156,16 @@ pub(crate) fn workers() -> usize {
     std::env::var("QUELEA_TEST_WORKERS").map_or(1, |count| count.parse().expect("a number"))
 }
 
+/// Which driver they have: CI runs them with each.
+pub(crate) fn driver() -> DriverKind {
+    match std::env::var("QUELEA_TEST_DRIVER").as_deref() {
+        Ok("poll") => DriverKind::Poll,
+        Ok("uring") => DriverKind::Uring,
+        Err(VarError::NotPresent) => DriverKind::Auto,
+        other => panic!("there is no driver {other:?}"),
+    }
+}
+
 /// A server on a thread of its own, until it is dropped.
 pub(crate) struct Serving {
     pub(crate) addresses: Vec<ListenAddress>,
@@ -169,6 +180,7 @@ impl Serving {
         F: Fn(Worker) -> H + Send + Sync + 'static,
         H: Handler + 'static,
     {
+        let config = Config { driver: driver(), ..config };
         let server = Server::new(make).config(config).unwrap();
         let server =
             addresses.iter().fold(server, |server, address| server.listen(*address).unwrap());

@@ -3,7 +3,7 @@
 mod accept;
 mod sockets;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(feature = "driver")]
 mod timer;
 

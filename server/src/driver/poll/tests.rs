@@ -87,7 +87,7 @@ impl Drop for Unix {
     }
 }
 
-fn peer(socket: Socket) -> Socket {
+pub(in crate::driver) fn peer(socket: Socket) -> Socket {
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     socket.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
     socket

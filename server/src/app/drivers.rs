@@ -1,0 +1,49 @@
+//! Which driver the workers have.
+
+#[cfg(target_os = "linux")]
+use crate::driver::uring::Uring;
+use crate::{
+    config::{Config, DriverKind, EXCESS_MAX},
+    driver::poll::Poll,
+    error::{Error, Result},
+};
+use std::io;
+
+/// One for each worker, all of one kind.
+pub(super) enum Drivers {
+    Poll(Vec<Poll>),
+    #[cfg(target_os = "linux")]
+    Uring(Vec<Uring>),
+}
+
+impl Drivers {
+    pub(super) fn open(config: &Config, count: usize) -> Result<Self> {
+        match config.driver {
+            DriverKind::Auto | DriverKind::Poll => Ok(Self::Poll(poll(count)?)),
+            DriverKind::Uring => {
+                uring(config, count).map_err(|reason| Error::Config { field: "driver", reason })
+            }
+        }
+    }
+}
+
+fn poll(count: usize) -> io::Result<Vec<Poll>> {
+    (0..count).map(|_| Poll::new()).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn uring(config: &Config, count: usize) -> Result<Drivers, String> {
+    // Those that are refused are connections, too, until they are told so.
+    let connections_max = config.connections_max + EXCESS_MAX;
+    let drivers = (0..count).map(|_| Uring::new(connections_max));
+    let drivers: Vec<_> = drivers.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    if let Some(driver) = drivers.first() {
+        tracing::debug!(features = %driver.features(), "io_uring");
+    }
+    Ok(Drivers::Uring(drivers))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uring(_: &Config, _: usize) -> Result<Drivers, String> {
+    Err("there is no io_uring on this system, only on Linux".to_owned())
+}

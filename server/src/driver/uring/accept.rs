@@ -1,0 +1,314 @@
+//! Accepting: so many at once as came lately, into free places of the table, each with room for its address.
+//!
+//! A standing operation (`IORING_ACCEPT_MULTISHOT`) would be one submission for all, but it tells no addresses,
+//! and what is in the table has no descriptor to ask for one by. It would also accept those for whom the
+//! table has no room, and close them.
+#![allow(unsafe_code, reason = "the kernel writes addresses")]
+
+use super::{
+    files::{DirectSocket, Files},
+    memory::Shared,
+    operation::{Operation, Subject},
+    ring::Ring,
+};
+use crate::{address::PeerAddress, driver::Listener};
+use std::{
+    io::{self, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
+
+/// How many are accepted before the established connections have their turn: a bit each.
+const TURN: u32 = u64::BITS;
+/// How long to leave the kernel alone after it had no place or memory to give.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// The most that may wait in the kernel to be accepted in the end; beyond it, they came since.
+const WAITING_MAX: u32 = 4096;
+
+/// Where the kernel writes an address: `sockaddr_in6` is the longest.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: [u8; ADDRESS_BYTES],
+    len: libc::socklen_t,
+}
+
+const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
+
+/// One listener.
+pub(super) struct Acceptor {
+    number: usize,
+    /// `None` once it is closed.
+    listener: Option<Listener>,
+    rooms: Shared,
+    /// Where each of those under way goes.
+    files: [u32; TURN as usize],
+    /// Those under way.
+    pending: u64,
+    /// How many were accepted since the last turn: as many are likely to come in the next one.
+    accepted: u32,
+    /// It is told when somebody waits, as there is no place for who does.
+    is_watched: bool,
+    is_stopped: bool,
+    /// How many are accepted before it is closed, if it is to be.
+    left: Option<u32>,
+    retry_at: Option<Instant>,
+}
+
+/// What came of accepting.
+pub(super) enum Accepted {
+    Socket(DirectSocket, PeerAddress),
+    /// It goes on at [`Acceptor::retry_at`].
+    Failed(io::Error),
+}
+
+impl Acceptor {
+    pub(super) fn new(number: usize, listener: Listener) -> io::Result<Self> {
+        // The kernel waits for a connection only where a thread would.
+        match &listener {
+            Listener::Tcp(listener) => listener.set_nonblocking(false)?,
+            Listener::Unix(listener) => listener.set_nonblocking(false)?,
+        }
+        Ok(Self {
+            number,
+            listener: Some(listener),
+            rooms: Shared::new(TURN as usize * size_of::<Room>()),
+            files: [0; TURN as usize],
+            pending: 0,
+            accepted: 0,
+            is_watched: false,
+            is_stopped: false,
+            left: None,
+            retry_at: None,
+        })
+    }
+
+    pub(super) fn stop(&mut self, ring: &mut Ring) {
+        self.is_stopped = true;
+        self.cancel(ring);
+    }
+
+    /// Accepts those that wait, and then closes.
+    pub(super) fn finish(&mut self, ring: &mut Ring) {
+        if self.left.is_some() {
+            return;
+        }
+        (self.left, self.retry_at) = (Some(WAITING_MAX), None);
+        let prepared = match &self.listener {
+            Some(Listener::Tcp(listener)) => listener.set_nonblocking(true),
+            Some(Listener::Unix(listener)) => listener.set_nonblocking(true),
+            None => Ok(()),
+        };
+        if prepared.is_err() {
+            self.left = Some(0);
+        }
+        self.cancel(ring);
+    }
+
+    fn cancel(&self, ring: &mut Ring) {
+        if let Some(fd) = self.fd()
+            && (self.pending != 0 || self.is_watched)
+        {
+            ring.push(&Operation::cancel_listener(fd));
+        }
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        self.listener.as_ref().map(|listener| match listener {
+            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Unix(listener) => listener.as_raw_fd(),
+        })
+    }
+
+    pub(super) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Whether it has something to do that no completion tells of.
+    pub(super) const fn is_finishing(&self) -> bool {
+        self.left.is_some()
+            && self.listener.is_some()
+            && !self.is_stopped
+            && self.pending == 0
+            && !self.is_watched
+    }
+
+    /// Has as many accepted as are likely to come.
+    pub(super) fn submit(&mut self, ring: &mut Ring, files: &mut Files, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
+        let is_wanted = !self.is_stopped && self.left.is_none() && self.retry_at.is_none();
+        let Some(fd) = self.fd().filter(|_| is_wanted) else { return };
+        let wanted = (2 * std::mem::take(&mut self.accepted)).clamp(1, TURN);
+        while self.pending.count_ones() < wanted {
+            let Some(file) = files.take() else {
+                if self.pending == 0 && !self.is_watched {
+                    self.is_watched = true;
+                    ring.push(&Operation::watch_queue(fd, self.number));
+                }
+                return;
+            };
+            self.accept(fd, file, ring);
+        }
+    }
+
+    fn accept(&mut self, fd: RawFd, file: u32, ring: &mut Ring) {
+        let place = self.pending.trailing_ones() as usize;
+        self.pending |= 1 << place;
+        self.files[place] = file;
+        let subject = Subject::Accept { listener: self.number, place };
+        let is_tcp = matches!(self.listener, Some(Listener::Tcp(_)));
+        let room = is_tcp.then(|| self.room(place));
+        let (address, len) = match room {
+            None => (std::ptr::null_mut(), std::ptr::null_mut()),
+            Some(room) => {
+                // SAFETY: the place was not pending, so that nobody but this has its room.
+                let len = unsafe {
+                    (*room).len = ADDRESS_BYTES as libc::socklen_t;
+                    &raw mut (*room).len
+                };
+                (room.cast(), len)
+            }
+        };
+        // SAFETY: the room is for one address of this length. It is the kernel's until the place is no
+        // longer pending, and is freed only once the kernel uses it no more.
+        ring.push(&unsafe { Operation::accept(fd, address, len, file, subject) });
+    }
+
+    fn room(&self, place: usize) -> *mut Room {
+        assert!(place < TURN as usize, "there are so many places");
+        // SAFETY: the memory is of so many rooms.
+        unsafe { self.rooms.start().cast::<Room>().add(place).as_ptr() }
+    }
+
+    /// An operation in one of the places is complete.
+    pub(super) fn complete(
+        &mut self,
+        place: usize,
+        result: i32,
+        files: &mut Files,
+        now: Instant,
+    ) -> Option<Accepted> {
+        self.pending &= !(1 << place);
+        let file = self.files[place];
+        if result < 0 {
+            files.give_back(file);
+            return self.fail(-result, now);
+        }
+        self.accepted += 1;
+        let peer = match self.listener {
+            Some(Listener::Unix(_)) => PeerAddress::Unix,
+            _ => {
+                // SAFETY: the operation is complete, so that the kernel is done with its room, all of
+                // which was initialized.
+                let room = unsafe { self.room(place).read() };
+                parse(&room)
+            }
+        };
+        Some(Accepted::Socket(files.socket(file), peer))
+    }
+
+    fn fail(&mut self, error: i32, now: Instant) -> Option<Accepted> {
+        match error {
+            // It was told to, or the peer was gone before it was accepted.
+            libc::ECANCELED | libc::ECONNABORTED | libc::EINTR => None,
+            // Another worker that has the same socket made it one that does not wait, as it closes it.
+            libc::EAGAIN => {
+                self.retry_at = Some(now + BACKOFF);
+                None
+            }
+            // One of many that were under way.
+            _ if self.retry_at.is_some() => None,
+            error => {
+                self.retry_at = Some(now + BACKOFF);
+                Some(Accepted::Failed(io::Error::from_raw_os_error(error)))
+            }
+        }
+    }
+
+    /// Somebody waits who could not be accepted, or the wait for that was cancelled.
+    pub(super) fn complete_watch(
+        &mut self,
+        result: i32,
+        files: &mut Files,
+        now: Instant,
+    ) -> Option<Accepted> {
+        self.is_watched = false;
+        if let Some(file) = files.take() {
+            files.give_back(file);
+            return None;
+        }
+        if result < 0 || self.is_stopped || self.left.is_some() {
+            return None;
+        }
+        self.fail(libc::EMFILE, now)
+    }
+
+    /// Accepts one of those that wait, at the end; `None` when it is closed.
+    pub(super) fn accept_last(&mut self) -> Option<(OwnedFd, PeerAddress)> {
+        let left = self.left.as_mut()?;
+        let accepted = match (&self.listener, *left) {
+            (None, _) | (_, 0) => Err(ErrorKind::NotFound.into()),
+            (Some(listener), _) => accept_now(listener),
+        };
+        *left = left.saturating_sub(1);
+        if accepted.is_err() {
+            self.listener = None;
+        }
+        accepted.ok()
+    }
+
+    /// Frees the memory.
+    ///
+    /// # Safety
+    /// The kernel does not use it any more.
+    pub(super) unsafe fn free(self) {
+        // SAFETY: as above; and nobody else has it.
+        unsafe { self.rooms.free() };
+    }
+}
+
+fn accept_now(listener: &Listener) -> io::Result<(OwnedFd, PeerAddress)> {
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(listener) => {
+                listener.accept().map(|(stream, peer)| (stream.into(), PeerAddress::Tcp(peer)))
+            }
+            Listener::Unix(listener) => {
+                listener.accept().map(|(stream, _)| (stream.into(), PeerAddress::Unix))
+            }
+        };
+        match accepted {
+            // The peer was gone before it was accepted: the next one may be there.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            accepted => return accepted,
+        }
+    }
+}
+
+/// Reads a `sockaddr_in` or `sockaddr_in6`.
+fn parse(room: &Room) -> PeerAddress {
+    let Room { bytes, .. } = room;
+    let [f0, f1, p0, p1, rest @ ..] = bytes;
+    let port = u16::from_be_bytes([*p0, *p1]);
+    let (flow, rest) = rest.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
+    if i32::from(u16::from_ne_bytes([*f0, *f1])) == libc::AF_INET {
+        let ip = Ipv4Addr::from(*flow);
+        return PeerAddress::Tcp(SocketAddr::from((ip, port)));
+    }
+    let (ip, rest) = rest.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    let scope = rest.first_chunk::<4>().unwrap_or(&[0; 4]);
+    PeerAddress::Tcp(SocketAddr::V6(SocketAddrV6::new(
+        Ipv6Addr::from(*ip),
+        port,
+        // As the standard library has it.
+        u32::from_ne_bytes(*flow),
+        u32::from_ne_bytes(*scope),
+    )))
+}

@@ -1,0 +1,640 @@
+//! The driver on io_uring (Linux 6.0): what a tick asks for goes to the kernel with the wait for the
+//! next one, in one call.
+//!
+//! Connections are places in the ring's own table of files, not descriptors. Receiving stands until it
+//! is cancelled, into buffers that the kernel picks. A send takes what there is room for at once, and
+//! completes only if that is not all.
+
+mod accept;
+mod buffers;
+mod connection;
+mod files;
+mod held;
+mod memory;
+mod operation;
+mod probe;
+mod ring;
+mod sends;
+#[cfg(test)]
+mod tests;
+mod wake;
+
+pub use files::DirectSocket;
+pub use probe::{Features, Unavailable};
+
+use super::{Completion, Driver, Listener, ListenerId, Wake};
+use crate::parts::slots::{SLOTS_RESERVED, SlotId};
+use accept::{Accepted, Acceptor};
+use buffers::{Buffers, Shape};
+use connection::{Connection, Flags};
+use files::Files;
+use held::Held;
+use io_uring::cqueue;
+use operation::{Operation, Subject};
+use ring::{Ring, TaskRun, Wait};
+use sends::Sends;
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    mem::ManuallyDrop,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Instant,
+};
+
+/// Completions of one wait beyond which the rest is left for the next one.
+const COMPLETIONS_MAX: usize = 1024;
+/// Received bytes of one wait beyond which the rest is left for the next one: there would soon be no buffers.
+const RECEIVED_BYTES_MAX: usize = 256 << 10;
+/// How many connections are accepted in a row in the end.
+const TURN: u32 = 64;
+
+/// A driver on completions: io_uring, with a ring of its own.
+pub struct Uring {
+    ring: Ring,
+    files: Files,
+    /// Freed only once the kernel is known to be done with it.
+    buffers: ManuallyDrop<Buffers>,
+    acceptors: Vec<ManuallyDrop<Acceptor>>,
+    connections: Vec<Connection>,
+    sends: Sends,
+    /// What the kernel completed, and how much of it was looked at.
+    completions: Vec<cqueue::Entry>,
+    taken: usize,
+    accepted: VecDeque<Accepted>,
+    held: Held,
+    /// Those that the kernel is to do something else for.
+    unsettled: Vec<SlotId>,
+    /// Those that found no buffer, in the order they did.
+    starved: VecDeque<SlotId>,
+    waker: Arc<wake::Waker>,
+    is_watching_wakes: bool,
+    is_behind: bool,
+    now: Instant,
+}
+
+impl Uring {
+    /// A driver without connections, that can have as many, or as many as the process may have descriptors.
+    /// It belongs to the first thread that does something with it.
+    ///
+    /// # Errors
+    /// The kernel has no io_uring, or none that is new enough, or does not let this process have it.
+    pub fn new(connections_max: usize) -> Result<Self, Unavailable> {
+        let mut error = io::Error::from_raw_os_error(libc::EINVAL);
+        for task_run in TaskRun::ALL {
+            match Self::build(task_run, Shape::INCREMENTAL, connections_max) {
+                Ok(driver) => return Ok(driver),
+                // It does not know one of the flags.
+                Err(other) if other.raw_os_error() == Some(libc::EINVAL) => error = other,
+                Err(other) => return Err(Unavailable::new(other)),
+            }
+        }
+        Err(Unavailable::new(error))
+    }
+
+    fn build(task_run: TaskRun, shape: Shape, connections_max: usize) -> io::Result<Self> {
+        let ring = Ring::new(task_run)?;
+        let files = Files::register(&ring, connections_max)?;
+        let waker = Arc::new(wake::Waker::new()?);
+        let buffers = match shape {
+            Shape { is_incremental: true, .. } if probe::fills_in_order() => {
+                Buffers::register(&ring, shape).or_else(|error| match error.raw_os_error() {
+                    Some(libc::EINVAL) => Buffers::register(&ring, Shape::WHOLE),
+                    _ => Err(error),
+                })?
+            }
+            _ => Buffers::register(&ring, Shape::WHOLE)?,
+        };
+        Ok(Self {
+            ring,
+            files,
+            buffers: ManuallyDrop::new(buffers),
+            acceptors: Vec::new(),
+            connections: Vec::with_capacity(SLOTS_RESERVED),
+            sends: Sends::default(),
+            completions: Vec::new(),
+            taken: 0,
+            accepted: VecDeque::new(),
+            held: Held::default(),
+            unsettled: Vec::new(),
+            starved: VecDeque::new(),
+            waker,
+            is_watching_wakes: false,
+            is_behind: false,
+            now: read_clock(),
+        })
+    }
+
+    /// What the kernel can do, of that which is used.
+    pub fn features(&self) -> Features {
+        Features {
+            task_run: self.ring.task_run(),
+            has_array: self.ring.has_array(),
+            buffers: self.buffers.shape(),
+            files: self.files.len(),
+        }
+    }
+
+    /// A connection that is not about to end.
+    #[inline]
+    fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
+        find(&mut self.connections, id)
+    }
+
+    /// What is wanted of a connection has changed: the kernel is told with the next wait, when it may have
+    /// changed back.
+    fn unsettle(&mut self, id: SlotId) {
+        if let Some(connection) = find(&mut self.connections, id)
+            && !connection.flags.has(Flags::UNSETTLED)
+        {
+            connection.flags.set(Flags::UNSETTLED, true);
+            self.unsettled.push(id);
+        }
+    }
+
+    /// A connection that something was under way for, perhaps to end it.
+    #[inline]
+    fn any(&mut self, id: SlotId) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(id.index())
+            .filter(|connection| connection.generation == id.generation())
+    }
+
+    /// Submits what stands at the begin of each wait.
+    fn prepare(&mut self) {
+        for file in self.files.take_dropped() {
+            self.ring.push(&Operation::close(file, Subject::Discard(file)));
+        }
+        for acceptor in &mut self.acceptors {
+            acceptor.submit(&mut self.ring, &mut self.files, self.now);
+        }
+        if !self.is_watching_wakes {
+            self.is_watching_wakes = true;
+            self.ring.push(&Operation::watch_wakes(self.waker.fd()));
+        }
+        self.buffers.give_back();
+        self.buffers.publish();
+        for _ in 0..self.starved.len().min(self.buffers.given()) {
+            let Some(id) = self.starved.pop_front() else { break };
+            if let Some(connection) = self.connection(id) {
+                connection.flags.set(Flags::STARVED, false);
+            }
+            self.unsettle(id);
+        }
+        for id in self.unsettled.drain(..) {
+            if let Some(connection) = find(&mut self.connections, id) {
+                connection.flags.set(Flags::UNSETTLED, false);
+                connection.settle(id, &mut self.ring);
+            }
+        }
+    }
+
+    /// How long to wait.
+    fn patience(&self, until: Option<Instant>) -> Wait {
+        if self.taken < self.completions.len() {
+            // First what is there.
+            return Wait::Submit;
+        }
+        let is_ready = !self.accepted.is_empty()
+            || self.held.is_due()
+            || self.sends.has_shorts()
+            || self.acceptors.iter().any(|acceptor| acceptor.is_finishing());
+        if is_ready {
+            return Wait::Collect;
+        }
+        let retries = self.acceptors.iter().filter_map(|acceptor| acceptor.retry_at());
+        let until = until.into_iter().chain(retries).min();
+        Wait::For(until.map(|until| until.saturating_duration_since(self.now)))
+    }
+
+    /// Takes what is complete from the kernel, and looks at once at what became of the sends.
+    fn collect(&mut self) -> usize {
+        let first = self.completions.len();
+        let (mut received, mut has_sends) = (0, false);
+        for completion in self.ring.completions() {
+            received += completion.result().max(0) as usize;
+            has_sends |= matches!(Subject::of(completion.user_data()), Subject::Send(_));
+            self.completions.push(completion);
+        }
+        if has_sends {
+            self.complete_sends(first);
+        }
+        received
+    }
+
+    #[cold]
+    fn complete_sends(&mut self, first: usize) {
+        for index in first..self.completions.len() {
+            let completion = &self.completions[index];
+            if let Subject::Send(place) = Subject::of(completion.user_data()) {
+                let result = completion.result();
+                self.complete_send(place, result);
+            }
+        }
+    }
+
+    fn complete_send(&mut self, place: usize, result: i32) {
+        let sent = result.max(0) as usize;
+        let Some(id) = self.sends.correct(place, sent) else { return };
+        let Some(connection) = self.connection(id) else { return };
+        let flags = &mut connection.flags;
+        flags.set(Flags::BLOCKED, true);
+        let has_failed = result < 0 && !matches!(-result, libc::EAGAIN | libc::EINTR);
+        if (has_failed || flags.has(Flags::FAILED)) && flags.has(Flags::ENDED) {
+            // It is told already that nothing more comes. What is left goes nowhere.
+            return;
+        }
+        self.sends.push_short(id, sent);
+        if has_failed {
+            // It is told by receiving, which may still find bytes.
+            self.fail(id, Flags::BROKEN);
+        }
+        self.unsettle(id);
+    }
+
+    /// What is to be told of a completion, if anything is.
+    #[inline]
+    fn complete(&mut self, completion: &cqueue::Entry) -> Option<Told> {
+        let result = completion.result();
+        match Subject::of(completion.user_data()) {
+            Subject::Receive(id) => self.complete_receive(id, completion),
+            Subject::Failure(id) => self.complete_watch(id, Flags::WATCHING_FAILURE, completion),
+            Subject::Room(id) => self.complete_watch(id, Flags::WATCHING_ROOM, completion),
+            Subject::Close(id) => {
+                let connection = self.any(id)?;
+                connection.flags.set(Flags::CLOSED, true);
+                let file = connection.file;
+                self.files.give_back(file);
+                self.finish_close(id)
+            }
+            Subject::Accept { listener, place } => {
+                let Self { acceptors, files, now, .. } = self;
+                let accepted = acceptors.get_mut(listener)?.complete(place, result, files, *now)?;
+                Some(Told::Accepted(accepted))
+            }
+            Subject::Queue { listener } => {
+                let Self { acceptors, files, now, .. } = self;
+                let accepted = acceptors.get_mut(listener)?.complete_watch(result, files, *now)?;
+                Some(Told::Accepted(accepted))
+            }
+            Subject::Discard(file) => {
+                self.files.give_back(file);
+                None
+            }
+            Subject::Wake => {
+                self.is_watching_wakes &= cqueue::more(completion.flags());
+                Some(Told::Woken)
+            }
+            // What failed is seen elsewhere: a FIN for a peer that is gone, a cancellation of nothing.
+            Subject::Nothing | Subject::Send(_) => None,
+        }
+    }
+
+    #[inline]
+    fn complete_receive(&mut self, id: SlotId, completion: &cqueue::Entry) -> Option<Told> {
+        let Some(connection) = self.any(id) else {
+            debug_assert!(false, "no slot is free while something is under way for it");
+            self.buffers.take(completion);
+            return None;
+        };
+        let flags = &mut connection.flags;
+        let has_ended = !cqueue::more(completion.flags());
+        if has_ended {
+            flags.set(Flags::RECEIVING | Flags::CANCELLING, false);
+        }
+        if flags.has(Flags::CLOSING) || flags.has(Flags::ENDED) {
+            self.buffers.take(completion);
+            return self.finish_close(id);
+        }
+        let result = completion.result();
+        if result <= 0 {
+            self.buffers.take(completion);
+            return self.complete_empty_receive(id, result);
+        }
+        let holds = flags.holds();
+        if holds {
+            flags.set(Flags::HELD, true);
+            self.held.add(id, self.buffers.take(completion));
+        }
+        if has_ended {
+            self.unsettle(id);
+        }
+        (!holds).then_some(Told::Received(id))
+    }
+
+    /// Receiving ended, and found nothing.
+    fn complete_empty_receive(&mut self, id: SlotId, result: i32) -> Option<Told> {
+        let Self { connections, starved, .. } = self;
+        let flags = &mut find(connections, id)?.flags;
+        let error = match -result {
+            libc::ENOBUFS => {
+                flags.set(Flags::STARVED, true);
+                starved.push_back(id);
+                return None;
+            }
+            // A FIN stays where it is.
+            0 if flags.holds() => return None,
+            0 => flags.has(Flags::BROKEN).then(|| ErrorKind::BrokenPipe.into()),
+            libc::EAGAIN if flags.has(Flags::FAILED) => Some(ErrorKind::BrokenPipe.into()),
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {
+                self.unsettle(id);
+                return None;
+            }
+            _ if flags.has(Flags::HELD) => {
+                self.fail(id, Flags::BROKEN);
+                return None;
+            }
+            error => Some(io::Error::from_raw_os_error(error)),
+        };
+        flags.set(Flags::ENDED, true);
+        Some(Told::Ended(id, error))
+    }
+
+    /// A connection failed: that is told behind what came before, even while it is paused.
+    fn fail(&mut self, id: SlotId, how: u16) {
+        let Some(connection) = self.connection(id) else { return };
+        connection.flags.set(Flags::FAILED | how, true);
+        if connection.flags.has(Flags::HELD) {
+            self.held.release(id);
+        }
+        self.unsettle(id);
+    }
+
+    fn complete_watch(
+        &mut self,
+        id: SlotId,
+        flag: u16,
+        completion: &cqueue::Entry,
+    ) -> Option<Told> {
+        let flags = &mut self.any(id)?.flags;
+        let has_ended = !cqueue::more(completion.flags());
+        if has_ended {
+            flags.set(flag, false);
+        }
+        if flags.has(Flags::CLOSING) {
+            return self.finish_close(id);
+        }
+        let seen = completion.result().max(0);
+        let has_failed = seen & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
+        let has_room = seen & i32::from(libc::POLLOUT) != 0 || has_failed;
+        let is_told = flag == Flags::WATCHING_ROOM && has_room && flags.has(Flags::BLOCKED);
+        if is_told {
+            flags.set(Flags::BLOCKED, false);
+        }
+        if has_failed {
+            self.fail(id, 0);
+        } else if has_ended {
+            self.unsettle(id);
+        }
+        is_told.then_some(Told::Writable(id))
+    }
+
+    /// Frees the slot if the kernel is done with it.
+    fn finish_close(&mut self, id: SlotId) -> Option<Told> {
+        let connection = self.any(id)?;
+        if !connection.flags.is_over() {
+            return None;
+        }
+        *connection = Connection::default();
+        Some(Told::Closed(id))
+    }
+
+    /// A connection that is told now what was held for it.
+    #[cold]
+    fn next_released(&mut self) -> Option<SlotId> {
+        while let Some(id) = self.held.next_due() {
+            let Some(connection) = find(&mut self.connections, id) else { continue };
+            if !connection.flags.releases() {
+                continue;
+            }
+            if self.held.is_one_piece(id) {
+                connection.flags.set(Flags::HELD, false);
+                self.unsettle(id);
+            } else {
+                self.held.release(id);
+            }
+            return Some(id);
+        }
+        None
+    }
+
+    /// Accepts those that wait at listeners that are about to be closed.
+    fn finish_accepting(&mut self) {
+        for acceptor in &mut self.acceptors {
+            for _ in 0..TURN {
+                if !acceptor.is_finishing() {
+                    break;
+                }
+                let Some((stream, peer)) = acceptor.accept_last() else { break };
+                let accepted = match self.files.install(&mut self.ring, stream) {
+                    Ok(socket) => Accepted::Socket(socket, peer),
+                    Err(error) => Accepted::Failed(error),
+                };
+                self.accepted.push_back(accepted);
+            }
+        }
+    }
+}
+
+/// What there is to tell: a [`Completion`] that borrows nothing.
+enum Told {
+    Received(SlotId),
+    Ended(SlotId, Option<io::Error>),
+    Writable(SlotId),
+    Closed(SlotId),
+    Accepted(Accepted),
+    Woken,
+}
+
+impl Driver for Uring {
+    type Socket = DirectSocket;
+    type Listener = Listener;
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn read_clock(&self) -> Instant {
+        read_clock()
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.sends.bytes
+    }
+
+    fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
+        let number = self.acceptors.len();
+        self.acceptors.push(ManuallyDrop::new(Acceptor::new(number, listener)?));
+        Ok(ListenerId(number))
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        if let Some(acceptor) = self.acceptors.get_mut(listener.0) {
+            acceptor.stop(&mut self.ring);
+        }
+    }
+
+    fn finish_accept(&mut self, listener: ListenerId) {
+        if let Some(acceptor) = self.acceptors.get_mut(listener.0) {
+            acceptor.finish(&mut self.ring);
+        }
+    }
+
+    fn adopt(&mut self, stream: OwnedFd) -> io::Result<DirectSocket> {
+        // The kernel waits for bytes only where a thread would.
+        rustix::io::ioctl_fionbio(&stream, false)?;
+        self.files.install(&mut self.ring, stream)
+    }
+
+    fn open(&mut self, id: SlotId, socket: DirectSocket) -> io::Result<()> {
+        let Some(file) = socket.into_file() else { return Err(ErrorKind::NotConnected.into()) };
+        if self.connections.len() <= id.index() {
+            self.connections.resize_with(id.index() + 1, Connection::default);
+        }
+        self.connections[id.index()] = Connection::new(file, id);
+        self.unsettle(id);
+        Ok(())
+    }
+
+    fn pause_receive(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id) {
+            connection.flags.set(Flags::PAUSED, true);
+            self.unsettle(id);
+        }
+    }
+
+    fn resume_receive(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id) {
+            connection.flags.set(Flags::PAUSED, false);
+            if connection.flags.has(Flags::HELD) {
+                self.held.release(id);
+            }
+            self.unsettle(id);
+        }
+    }
+
+    fn shutdown(&mut self, id: SlotId) {
+        if let Some(connection) = self.connection(id) {
+            let file = connection.file;
+            self.ring.push(&Operation::shutdown(file));
+            // If it fails, so does the next wait.
+            let _ = self.ring.enter(Wait::Submit);
+        }
+    }
+
+    fn close(&mut self, id: SlotId) {
+        if let Some(connection) = find(&mut self.connections, id) {
+            connection.close(id, &mut self.ring);
+            if connection.flags.has(Flags::HELD) {
+                self.held.remove(id);
+            }
+        }
+    }
+
+    fn wait<'b>(
+        &mut self,
+        sends: impl Iterator<Item = (SlotId, &'b [u8])>,
+        until: Option<Instant>,
+    ) -> io::Result<()> {
+        self.prepare();
+        let patience = self.patience(until);
+        let mut lending = self.ring.lend();
+        self.sends.begin();
+        for (id, bytes) in sends {
+            if let Some(connection) = find(&mut self.connections, id) {
+                lending.send(connection.file, bytes, self.sends.add(id, bytes.len()));
+            }
+        }
+        lending.enter(patience)?;
+        self.now = read_clock();
+        self.completions.drain(..self.taken);
+        self.taken = 0;
+        let mut received = self.collect();
+        self.is_behind = self.ring.has_more();
+        while self.is_behind
+            && self.completions.len() < COMPLETIONS_MAX
+            && received < RECEIVED_BYTES_MAX
+        {
+            let before = self.completions.len();
+            self.ring.enter(Wait::Collect)?;
+            received += self.collect();
+            // The kernel may say that there is more when it just gave all.
+            self.is_behind = self.ring.has_more() && self.completions.len() > before;
+        }
+        self.finish_accepting();
+        Ok(())
+    }
+
+    fn next_short(&mut self) -> Option<(SlotId, usize)> {
+        self.sends.next_short()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Completion<'_, DirectSocket>> {
+        if self.held.is_due()
+            && let Some(id) = self.next_released()
+        {
+            return Some(Completion::Received { id, bytes: self.held.take(id) });
+        }
+        let told = loop {
+            let Some(completion) = self.completions.get(self.taken).cloned() else {
+                let accepted = self.accepted.pop_front()?;
+                break Told::Accepted(accepted);
+            };
+            self.taken += 1;
+            match self.complete(&completion) {
+                Some(Told::Received(id)) => {
+                    let bytes = self.buffers.take(&completion);
+                    return Some(Completion::Received { id, bytes });
+                }
+                Some(told) => break told,
+                None => {}
+            }
+        };
+        Some(match told {
+            Told::Received(_) => return None,
+            Told::Ended(id, error) => Completion::ReceiveEnded { id, error },
+            Told::Writable(id) => Completion::Writable { id },
+            Told::Closed(id) => Completion::Closed { id },
+            Told::Accepted(Accepted::Socket(socket, peer)) => Completion::Accepted { socket, peer },
+            Told::Accepted(Accepted::Failed(error)) => Completion::AcceptFailed { error },
+            Told::Woken => Completion::Woken,
+        })
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+}
+
+impl Drop for Uring {
+    #[allow(unsafe_code, reason = "frees what the kernel used")]
+    fn drop(&mut self) {
+        if !self.ring.stop() {
+            // Better to lose memory than to have the kernel write to what it has become.
+            return;
+        }
+        // SAFETY: the kernel is done with the memory; and neither is used again, as `self` is gone.
+        unsafe {
+            ManuallyDrop::take(&mut self.buffers).free();
+            self.acceptors.drain(..).for_each(|acceptor| ManuallyDrop::into_inner(acceptor).free());
+        }
+    }
+}
+
+/// A connection that is not about to end.
+#[inline]
+fn find(connections: &mut [Connection], id: SlotId) -> Option<&mut Connection> {
+    connections.get_mut(id.index()).filter(|connection| {
+        connection.generation == id.generation() && !connection.flags.has(Flags::CLOSING)
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one clock of the worker")]
+fn read_clock() -> Instant {
+    Instant::now()
+}

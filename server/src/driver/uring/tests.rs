@@ -1,0 +1,212 @@
+use super::{Uring, buffers::Shape, ring::TaskRun};
+use crate::address::PeerAddress;
+use crate::driver::{
+    Completion, Driver, Listener, ListenerId,
+    contract::{World, contract},
+    poll::tests::peer,
+};
+use crate::parts::slots::SlotId;
+use socket2::Socket;
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// A driver in one of the ways that it falls back to on older kernels.
+fn driver(way: usize) -> Uring {
+    let shape = if way < 2 { Shape::INCREMENTAL } else { Shape::WHOLE };
+    let task_run = TaskRun::ALL[way % 3];
+    let driver = Uring::build(task_run, shape, 1 << 10).unwrap();
+    assert_eq!((driver.features().task_run, driver.features().buffers), (task_run, shape));
+    driver
+}
+
+struct Tcp<const V6: bool, const WAY: usize = 0> {
+    driver: Uring,
+    listener: ListenerId,
+    address: SocketAddr,
+}
+
+impl<const V6: bool, const WAY: usize> World for Tcp<V6, WAY> {
+    type Driver = Uring;
+    type Peer = Socket;
+
+    fn new() -> Self {
+        let listener = TcpListener::bind(if V6 { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut driver = driver(WAY);
+        let listener = driver.listen(Listener::Tcp(listener)).unwrap();
+        Self { driver, listener, address }
+    }
+
+    fn driver(&mut self) -> &mut Uring {
+        &mut self.driver
+    }
+
+    fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    fn connect(&mut self) -> Socket {
+        peer(TcpStream::connect(self.address).unwrap().into())
+    }
+}
+
+struct Unix {
+    driver: Uring,
+    listener: ListenerId,
+    path: PathBuf,
+}
+
+impl World for Unix {
+    type Driver = Uring;
+    type Peer = Socket;
+
+    fn new() -> Self {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("quelea-driver-{}-{number}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut driver = driver(0);
+        let listener = driver.listen(Listener::Unix(listener)).unwrap();
+        Self { driver, listener, path }
+    }
+
+    fn driver(&mut self) -> &mut Uring {
+        &mut self.driver
+    }
+
+    fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    fn connect(&mut self) -> Socket {
+        peer(UnixStream::connect(&self.path).unwrap().into())
+    }
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.path).unwrap();
+    }
+}
+
+mod ipv4 {
+    super::contract!(super::Tcp<false>);
+}
+
+mod ipv6 {
+    super::contract!(super::Tcp<true>);
+}
+
+mod without_deferred_work {
+    super::contract!(super::Tcp<false, 1>);
+}
+
+mod without_any_flag_and_with_whole_buffers {
+    super::contract!(super::Tcp<false, 2>);
+}
+
+mod deferred_work_with_whole_buffers {
+    super::contract!(super::Tcp<false, 3>);
+}
+
+mod unix {
+    type World = super::Unix;
+
+    // A Unix socket has no RST: its end is a FIN, however it comes.
+    super::contract!(World:
+        bytes_arrive_in_order_both_ways,
+        connections_that_wait_are_all_accepted,
+        a_large_input_arrives_whole_though_it_takes_many_receives,
+        a_short_send_tells_how_much_was_taken_and_when_there_is_room,
+        a_fin_ends_receiving_once_and_sending_goes_on,
+        a_shutdown_reaches_the_peer_after_all_bytes_and_receiving_goes_on,
+        a_close_completes_once_and_nothing_comes_after_it,
+        a_slot_that_is_used_again_sees_nothing_of_its_past,
+        a_pause_holds_bytes_back_and_loses_none,
+        once_it_accepts_no_more_connections_are_left_waiting,
+        a_connection_that_always_has_bytes_does_not_starve_the_others,
+        a_wait_ends_at_its_deadline_and_moves_the_clock,
+        a_wake_from_another_thread_ends_a_wait,
+    );
+}
+
+#[test]
+fn without_a_place_in_its_table_accept_waits_without_spinning_and_then_goes_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut driver = Uring::new(2).unwrap();
+    driver.listen(Listener::Tcp(listener)).unwrap();
+    let peers: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut sockets = Vec::new();
+    let (mut failures, mut waits) = (0, 0);
+    let start = driver.now();
+    while driver.now() < start + Duration::from_millis(450) {
+        let until = driver.now() + Duration::from_millis(450);
+        driver.wait([].into_iter(), Some(until)).unwrap();
+        waits += 1;
+        while let Some(completion) = driver.next() {
+            match completion {
+                Completion::Accepted { socket, .. } => sockets.push(socket),
+                Completion::AcceptFailed { .. } => failures += 1,
+                _ => panic!("{completion:?}"),
+            }
+        }
+    }
+    assert_eq!(sockets.len(), 2);
+    assert!((2..=6).contains(&failures), "{failures} failures");
+    assert!(waits <= 16, "{waits} waits");
+    // Those that are dropped unopened make room, and so do those that are closed.
+    let id = SlotId::new(0, 1);
+    driver.open(id, sockets.pop().unwrap()).unwrap();
+    drop(sockets);
+    driver.close(id);
+    let mut accepted = Vec::new();
+    let start = driver.now();
+    while accepted.len() < 2 {
+        driver.wait([].into_iter(), Some(start + Duration::from_secs(10))).unwrap();
+        while let Some(completion) = driver.next() {
+            match completion {
+                Completion::Accepted { socket, peer } => accepted.push((socket, peer)),
+                Completion::AcceptFailed { .. } | Completion::Closed { .. } => {}
+                _ => panic!("{completion:?}"),
+            }
+        }
+    }
+    let expected = [&peers[2], &peers[3]].map(|peer| peer.local_addr().unwrap());
+    let found = [0, 1].map(|index| accepted[index].1);
+    assert_eq!(found, expected.map(PeerAddress::Tcp));
+}
+
+#[test]
+fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later() {
+    let mut world = Tcp::<false>::new();
+    // More than a turn; the driver has not looked at the listener yet.
+    let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
+    let listener = world.listener;
+    world.driver.finish_accept(listener);
+    let mut accepted = 0;
+    loop {
+        let until = world.driver.now() + Duration::from_millis(20);
+        world.driver.wait([].into_iter(), Some(until)).unwrap();
+        let before = accepted;
+        while let Some(completion) = world.driver.next() {
+            assert!(matches!(completion, Completion::Accepted { .. }));
+            accepted += 1;
+        }
+        if accepted == before {
+            break;
+        }
+    }
+    assert_eq!(accepted, 70);
+    assert!(TcpStream::connect(world.address).is_err());
+    // What is done already may be asked for again.
+    world.driver.finish_accept(listener);
+    world.driver.stop_accept(listener);
+    assert!(world.driver.next().is_none());
+}
