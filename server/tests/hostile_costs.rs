@@ -20,7 +20,7 @@ use std::{
     thread::sleep,
     time::Duration,
 };
-use support::*;
+use support::{metrics::once, *};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -386,16 +386,17 @@ fn fail_handshake(site: &Site, number: usize) -> (Raw, &'static str) {
     (raw, answer)
 }
 
-/// Waits until the server has learned, in its own time, that those who left are gone.
-fn wait_for_descriptors(calm: &mut Raw, before: usize) {
+/// Waits until only one client is left, and no descriptor of another: not each connection has one.
+fn wait_for_the_end(site: &Site, calm: &mut Raw, descriptors_before: usize) {
     for _ in 0..2_000 {
-        if descriptors() == before {
+        let connections = site.serving.handle.metrics(PATIENCE).total().connections.total();
+        if (descriptors(), connections) == (descriptors_before, 1) {
             return;
         }
         sleep(Duration::from_millis(5));
         assert_eq!(ask(calm, "?"), "?");
     }
-    panic!("{} descriptors, and {before} before", descriptors());
+    panic!("{} descriptors, and {descriptors_before} before", descriptors());
 }
 
 /// Ends a connection by a reset.
@@ -443,7 +444,7 @@ fn ten_thousand_failed_handshakes_leave_nothing_behind() {
                     reset(raw);
                 }
             }
-            wait_for_descriptors(calm, descriptors_before);
+            wait_for_the_end(&site, calm, descriptors_before);
         }
     };
     // What is kept for reuse is there after these.
@@ -468,6 +469,7 @@ fn a_client_that_resets_before_its_answer_is_gone_at_once() {
     let site = Site::start(patient());
     let mut calm = site.open();
     let descriptors_before = descriptors();
+    let mut accepted = 1;
     let grown = Grown::from_now();
     for request in ["GET /page HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
         // The worker finds the reset together with the request.
@@ -478,7 +480,9 @@ fn a_client_that_resets_before_its_answer_is_gone_at_once() {
             reset(raw);
         }
         assert_eq!(calm.read_frame().1, b"sleep 200");
-        wait_for_descriptors(&mut calm, descriptors_before);
+        accepted += 50;
+        once(&site.serving.handle, |metrics| metrics.accepted == accepted);
+        wait_for_the_end(&site, &mut calm, descriptors_before);
     }
     let kept = grown.bytes() - 2 * PAGE_BYTES as isize;
     assert!(kept < 1 << 20, "{kept} bytes beyond what one tick may write");
