@@ -13,6 +13,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARIES = TARGET / "release"
 # What the servers are told of their workers.
 WORKERS = []
+# How they are told to speak to the kernel.
+DRIVERS = ["auto", "poll", "uring"]
+DRIVER = "auto"
 # The server that is to echo: `echo`, or one that has other HTTP in front of the same WebSockets.
 ECHO = "echo"
 TOOLS = ROOT / "target/e2e"
@@ -23,7 +26,7 @@ class Server:
     """A running example; `address` is where it listens, and `metrics_address` for those who watch."""
 
     def __init__(self, name, *arguments, listen="127.0.0.1:0", wrapper=()):
-        command = [*wrapper, str(BINARIES / name), "--listen", listen, *WORKERS, *arguments]
+        command = [*wrapper, str(BINARIES / name), "--listen", listen, "--driver", DRIVER, *WORKERS, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.address = None
         self.metrics_address = None

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every client against the examples in release form: run.py [--workers COUNT] [--echo NAME] [CLIENT...]
+"""Runs every client against the examples in release form: run.py [OPTIONS] [CLIENT...]
 
 Another server than `echo` has HTTP of its own, so what `echo` itself answers to plain and broken requests is not
 asked of it, nor what comes by options that only `echo` has: see `harness.ECHO` in the clients.
@@ -21,10 +21,12 @@ CLIENTS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", help="of each server [default: one for each core]")
+    parser.add_argument("--driver", choices=harness.DRIVERS, default="auto", help="of each server")
     parser.add_argument("--echo", choices=CLIENTS, default="echo", help="the server that is to echo")
     parser.add_argument("clients", nargs="*")
     arguments = parser.parse_args()
     harness.ECHO = arguments.echo
+    harness.DRIVER = arguments.driver
     if arguments.workers:
         harness.WORKERS = ["--workers", arguments.workers]
     checks = Checks()

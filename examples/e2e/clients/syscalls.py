@@ -21,7 +21,7 @@ ECHO = b"\x81\x14" + b"m" * 20
 
 RECEIVES = ("read", "recvfrom", "recvmsg", "readv")
 SENDS = ("write", "sendto", "sendmsg", "writev")
-WAITS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
+WAITS = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "io_uring_enter")
 
 
 def connect(address):
@@ -87,7 +87,22 @@ def pipelined(address):
     yield
 
 
+def run_on_a_ring(checks):
+    for name, messages, work in [
+        ("one message in flight on 50 connections", CONNECTIONS * ROUNDS, one_in_flight),
+        ("16 messages pipelined on one connection", ROUNDS * PIPELINED, pipelined),
+    ]:
+        with checks.check(f"strace: {name}"):
+            calls = count(work)
+            print(f"        {messages} messages: {calls}")
+            assert calls["receives"] == 0 and calls["sends"] == 0, calls
+            assert 0 < calls["waits"] <= messages, calls
+            assert calls["all"] - calls["waits"] < messages / 100, calls
+
+
 def run(checks):
+    if harness.DRIVER == "uring":
+        return run_on_a_ring(checks)
     with checks.check("strace: one message in flight on 50 connections"):
         messages = CONNECTIONS * ROUNDS
         calls = count(one_in_flight)

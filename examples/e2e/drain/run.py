@@ -18,6 +18,7 @@ import time
 E2E = pathlib.Path(__file__).resolve().parents[1]
 sys.path += [str(E2E / "clients"), str(E2E / "faults")]
 
+import harness
 from crowd import LATE_BYTES, LATE_MESSAGES, Crowd
 from harness import Checks
 from server import Echo
@@ -40,7 +41,10 @@ def parse():
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--window", type=float, default=10.0, help="seconds")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    return parser.parse_args()
+    parser.add_argument("--driver", choices=harness.DRIVERS, default="auto")
+    arguments = parser.parse_args()
+    harness.DRIVER = arguments.driver
+    return arguments
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Peers that are gone, silent, slow or too fast, against an echo server: run.py ECHO_BINARY
+"""Peers that are gone, silent, slow or too fast, against an echo server: run.py ECHO_BINARY [--driver NAME]
 
 Each has to be ended by its deadline, and for the right cause: that is what the server logs. Needs to be
 root, for the network namespaces of the peer whose cable is pulled.
 """
 
+import argparse
 import concurrent.futures
 import contextlib
 import pathlib
@@ -14,6 +15,7 @@ import time
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
 
+import harness
 from cable import cable
 from harness import Checks
 from peer import CLOSE, HEAD, PING, PONG, TEXT, Peer, frame
@@ -228,13 +230,16 @@ CHECKS = [
 
 
 def main():
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("binary")
+    parser.add_argument("--driver", choices=harness.DRIVERS, default="auto")
+    arguments = parser.parse_args()
+    harness.DRIVER = arguments.driver
     checks = Checks()
     for workers in [1, 2]:
         for check in CHECKS:
             with checks.check(f"faults, {workers} workers: {check.__name__}"):
-                print(f"        {check(sys.argv[1], workers)}")
+                print(f"        {check(arguments.binary, workers)}")
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

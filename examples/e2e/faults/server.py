@@ -7,6 +7,8 @@ import subprocess
 import threading
 import time
 
+import harness
+
 START_PATIENCE = 20
 
 
@@ -14,7 +16,7 @@ class Echo:
     """A running server; `port` is where it listens."""
 
     def __init__(self, binary, arguments, listen="127.0.0.1", wrapper=(), log="quelea=debug"):
-        command = [*wrapper, binary, "--listen", f"{listen}:0", *map(str, arguments)]
+        command = [*wrapper, binary, "--listen", f"{listen}:0", "--driver", harness.DRIVER, *map(str, arguments)]
         environment = {**os.environ, "RUST_LOG": log}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines = []

@@ -16,6 +16,7 @@ import time
 from server import Server
 from swarm import WAYS, Swarm
 
+import harness
 from harness import Checks
 
 MIB = 1 << 20
@@ -119,7 +120,9 @@ def main():
     parser.add_argument("binary", help="target/release/broadcast")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--driver", choices=harness.DRIVERS, default="auto")
     arguments = parser.parse_args()
+    harness.DRIVER = arguments.driver
     checks = Checks()
     server = Server(arguments.binary, arguments.workers)
     try:

@@ -10,6 +10,7 @@ import time
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
 
+import harness
 from harness import PATIENCE
 
 # What the script causes, as it stands in a line of the log that is a warning or an error: clients that send what is
@@ -19,7 +20,7 @@ CAUSED = re.compile(r'a limit was reached conn=\S+ limit="(message_bytes_max|out
 
 class Server:
     def __init__(self, binary, workers):
-        command = [binary, "--listen", "127.0.0.1:0", "--workers", str(workers)]
+        command = [binary, "--listen", "127.0.0.1:0", "--driver", harness.DRIVER, "--workers", str(workers)]
         environment = {**os.environ, "RUST_LOG": "info"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines = []
