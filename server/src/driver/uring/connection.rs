@@ -23,7 +23,9 @@ impl Flags {
     pub(super) const RECEIVING: u16 = 1 << 0;
     pub(super) const WATCHING_FAILURE: u16 = 1 << 1;
     pub(super) const WATCHING_ROOM: u16 = 1 << 2;
-    const UNDER_WAY: u16 = Self::RECEIVING | Self::WATCHING_FAILURE | Self::WATCHING_ROOM;
+    const CANCELLABLE: u16 = Self::RECEIVING | Self::WATCHING_FAILURE | Self::WATCHING_ROOM;
+    /// Its FIN is being sent.
+    pub(super) const SHUTTING_DOWN: u16 = 1 << 14;
     /// Receiving is about to end.
     pub(super) const CANCELLING: u16 = 1 << 3;
     pub(super) const PAUSED: u16 = 1 << 4;
@@ -67,7 +69,7 @@ impl Flags {
 
     /// Whether the kernel is done with it.
     pub(super) const fn is_over(self) -> bool {
-        self.has(Self::CLOSED) && !self.has(Self::UNDER_WAY)
+        self.has(Self::CLOSED) && !self.has(Self::CANCELLABLE)
     }
 }
 
@@ -115,9 +117,32 @@ impl Connection {
     pub(super) fn close(&mut self, id: SlotId, ring: &mut Ring) {
         let Self { file, flags, .. } = self;
         flags.set(Flags::CLOSING, true);
-        if flags.has(Flags::UNDER_WAY) {
+        if flags.has(Flags::CANCELLABLE) {
             ring.push(&Operation::cancel(*file));
         }
-        ring.push(&Operation::close(*file, Subject::Close(id)));
+        if !flags.has(Flags::SHUTTING_DOWN) {
+            ring.push(&Operation::close(*file, Subject::Close(id)));
+        }
+    }
+
+    /// Sends a FIN behind all that was sent.
+    pub(super) fn shut_down(&mut self, id: SlotId, ring: &mut Ring) {
+        let Self { file, flags, .. } = self;
+        if !flags.has(Flags::SHUTTING_DOWN) {
+            flags.set(Flags::SHUTTING_DOWN, true);
+            ring.push(&Operation::shutdown(*file, id));
+        }
+    }
+
+    /// The FIN is sent, or can not be.
+    pub(super) fn complete_shutdown(&mut self, id: SlotId, result: i32, ring: &mut Ring) {
+        let Self { file, flags, .. } = self;
+        flags.set(Flags::SHUTTING_DOWN, false);
+        if flags.has(Flags::CLOSING) {
+            ring.push(&Operation::close(*file, Subject::Close(id)));
+        } else if result == -libc::ECANCELED {
+            // Something else was.
+            self.shut_down(id, ring);
+        }
     }
 }

@@ -22,7 +22,7 @@ mod wake;
 pub use files::DirectSocket;
 pub use probe::{Features, Unavailable};
 
-use super::{Completion, Driver, Listener, ListenerId, Wake};
+use super::{Completion, Driver, Later, Listener, ListenerId, Wake};
 use crate::parts::slots::{SLOTS_RESERVED, SlotId};
 use accept::{Accepted, Acceptor};
 use buffers::{Buffers, Shape};
@@ -67,6 +67,7 @@ pub struct Uring {
     unsettled: Vec<SlotId>,
     /// Those that found no buffer, in the order they did.
     starved: VecDeque<SlotId>,
+    later: Later,
     waker: Arc<wake::Waker>,
     is_watching_wakes: bool,
     is_behind: bool,
@@ -118,6 +119,7 @@ impl Uring {
             held: Held::default(),
             unsettled: Vec::new(),
             starved: VecDeque::new(),
+            later: Later,
             waker,
             is_watching_wakes: false,
             is_behind: false,
@@ -277,6 +279,11 @@ impl Uring {
                 let accepted = acceptors.get_mut(listener)?.complete_watch(result, files, *now)?;
                 Some(Told::Accepted(accepted))
             }
+            Subject::Shutdown(id) => {
+                let connection = self.connections.get_mut(id.index())?;
+                connection.complete_shutdown(id, result, &mut self.ring);
+                None
+            }
             Subject::Discard(file) => {
                 self.files.give_back(file);
                 None
@@ -285,7 +292,7 @@ impl Uring {
                 self.is_watching_wakes &= cqueue::more(completion.flags());
                 Some(Told::Woken)
             }
-            // What failed is seen elsewhere: a FIN for a peer that is gone, a cancellation of nothing.
+            // What failed is seen elsewhere: a cancellation of nothing.
             Subject::Nothing | Subject::Send(_) => None,
         }
     }
@@ -514,9 +521,8 @@ impl Driver for Uring {
     }
 
     fn shutdown(&mut self, id: SlotId) {
-        if let Some(connection) = self.connection(id) {
-            let file = connection.file;
-            self.ring.push(&Operation::shutdown(file));
+        if let Some(connection) = find(&mut self.connections, id) {
+            connection.shut_down(id, &mut self.ring);
             // If it fails, so does the next wait.
             let _ = self.ring.enter(Wait::Submit);
         }
@@ -574,7 +580,8 @@ impl Driver for Uring {
         if self.held.is_due()
             && let Some(id) = self.next_released()
         {
-            return Some(Completion::Received { id, bytes: self.held.take(id) });
+            let bytes = self.held.take(id);
+            return Some(Completion::Received { id, bytes, direct: &mut self.later });
         }
         let told = loop {
             let Some(completion) = self.completions.get(self.taken).cloned() else {
@@ -585,7 +592,7 @@ impl Driver for Uring {
             match self.complete(&completion) {
                 Some(Told::Received(id)) => {
                     let bytes = self.buffers.take(&completion);
-                    return Some(Completion::Received { id, bytes });
+                    return Some(Completion::Received { id, bytes, direct: &mut self.later });
                 }
                 Some(told) => break told,
                 None => {}

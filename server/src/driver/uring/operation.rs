@@ -27,6 +27,8 @@ pub(super) enum Subject {
     Failure(SlotId),
     /// Room to send.
     Room(SlotId),
+    /// A FIN.
+    Shutdown(SlotId),
     /// The end of a connection.
     Close(SlotId),
     /// The send at this place among those of the wait.
@@ -65,6 +67,7 @@ impl Subject {
             Self::Queue { listener } => pack(7, listener, 0),
             Self::Discard(file) => pack(8, 0, file as u64),
             Self::Wake => pack(9, 0, 0),
+            Self::Shutdown(id) => pack_id(10, id),
         }
     }
 
@@ -83,6 +86,7 @@ impl Subject {
             7 => Self::Queue { listener: index as usize },
             8 => Self::Discard(number),
             9 => Self::Wake,
+            10 => Self::Shutdown(id),
             _ => Self::Nothing,
         }
     }
@@ -140,10 +144,11 @@ impl Operation {
         Self::new(opcode::Close::new(Fixed(file)).build(), subject)
     }
 
-    /// Sends a FIN.
-    pub(super) fn shutdown(file: u32) -> Self {
+    /// Sends a FIN. A thread of the kernel does it, which looks for the file only then: so its place may not
+    /// be used again before this is complete.
+    pub(super) fn shutdown(file: u32, id: SlotId) -> Self {
         let entry = opcode::Shutdown::new(Fixed(file), libc::SHUT_WR).build();
-        Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Nothing)
+        Self::new(entry, Subject::Shutdown(id))
     }
 
     /// Tells each time that a descriptor becomes readable.
@@ -219,6 +224,7 @@ mod tests {
             Subject::Queue { listener: 2 },
             Subject::Discard(1 << 20),
             Subject::Wake,
+            Subject::Shutdown(id),
         ] {
             assert_eq!(Subject::of(subject.user_data()), subject);
         }
