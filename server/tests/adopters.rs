@@ -422,7 +422,8 @@ fn those_that_wait_for_a_worker_that_never_starts_are_closed() {
         noted.store(true, Ordering::SeqCst);
         panic!("no handler for this worker");
     });
-    let server = server.config(Config { workers: Some(1), ..Config::default() }).unwrap();
+    let config = Config { workers: Some(1), driver: driver(), ..Config::default() };
+    let server = server.config(config).unwrap();
     let server = server.without_listener();
     let handle = server.handle();
     std::thread::spawn(move || server.run()).join().unwrap_err();

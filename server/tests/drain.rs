@@ -582,7 +582,8 @@ fn without_connections_a_drain_ends_at_once() {
 
 #[test]
 fn a_server_that_drains_before_it_runs_ends_as_soon_as_it_does() {
-    let server = Server::new(|_| Subscriber::default());
+    let config = Config { driver: driver(), ..Config::default() };
+    let server = Server::new(|_| Subscriber::default()).config(config).unwrap();
     let server = server.listen("127.0.0.1:0").unwrap();
     let handle = server.handle();
     let error = handle.drain(Drain { code: CloseCode::ABNORMAL, ..slowly() }).unwrap_err();

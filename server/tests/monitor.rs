@@ -205,7 +205,9 @@ fn a_stuck_worker_ends_health_but_not_the_answers_and_both_go_on_when_it_does() 
 
 #[test]
 fn a_server_is_ready_from_when_it_serves_until_it_is_told_to_stop() {
-    let server = Server::new(|_| Sticky(Arc::default())).listen("127.0.0.1:0").unwrap();
+    let config = Config { driver: driver(), ..Config::default() };
+    let server = Server::new(|_| Sticky(Arc::default())).config(config).unwrap();
+    let server = server.listen("127.0.0.1:0").unwrap();
     let monitor = MetricsServer::start("127.0.0.1:0", server.handle()).unwrap();
     let address = address_of(&monitor);
     let (status, _, body) = get(address, "/health/ready");

@@ -11,7 +11,7 @@ use std::{
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     time::Duration,
 };
-use support::{CLOSE, PATIENCE, Raw, frame};
+use support::{CLOSE, PATIENCE, Raw, driver, frame};
 use tracing::{Event, Metadata, Subscriber, span};
 
 struct Echo;
@@ -63,7 +63,7 @@ fn be_the_child() -> ! {
     );
     let drain = Drain { timeout: Duration::from_secs(80), ..drain };
     let start = || {
-        let config = Config { workers: Some(1), ..Config::default() };
+        let config = Config { workers: Some(1), driver: driver(), ..Config::default() };
         let server = Server::new(|_| Echo).config(config).unwrap();
         let server = server.drain_on_signals(drain).unwrap().listen("127.0.0.1:0").unwrap();
         say(server.local_addresses().next().unwrap());

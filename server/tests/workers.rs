@@ -14,7 +14,7 @@ use std::{
     },
     time::Duration,
 };
-use support::{BINARY, CLOSE, Raw, Serving, TEXT, close, frame, is_running, soon};
+use support::{BINARY, CLOSE, Raw, Serving, TEXT, close, driver, frame, is_running, soon};
 
 /// Tells which worker serves a connection; does as told.
 struct Teller {
@@ -125,7 +125,12 @@ impl Site {
 }
 
 fn two() -> Config {
-    Config { workers: Some(2), close_timeout: Duration::from_millis(300), ..Config::default() }
+    Config {
+        workers: Some(2),
+        driver: driver(),
+        close_timeout: Duration::from_millis(300),
+        ..Config::default()
+    }
 }
 
 #[test]
