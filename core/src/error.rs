@@ -42,6 +42,8 @@ pub enum Violation {
     MessageTooBig,
     /// More fragments than [`Limits::fragments_max`](crate::Limits::fragments_max).
     TooManyFragments,
+    /// A compressed message that cannot be decompressed (RFC 7692, section 7.2.2).
+    DeflateInvalid,
 }
 
 impl Violation {
@@ -63,6 +65,7 @@ impl Violation {
         Self::TextNotUtf8,
         Self::MessageTooBig,
         Self::TooManyFragments,
+        Self::DeflateInvalid,
     ];
 
     /// Its name in lower case, for logs and as the label of a metric: `reserved_bits`.
@@ -84,13 +87,16 @@ impl Violation {
             Self::TextNotUtf8 => "text_not_utf8",
             Self::MessageTooBig => "message_too_big",
             Self::TooManyFragments => "too_many_fragments",
+            Self::DeflateInvalid => "deflate_invalid",
         }
     }
 
     /// The code of the close frame that reports it (section 7.4.1).
     pub const fn close_code(self) -> CloseCode {
         match self {
-            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 | Self::DeflateInvalid => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig | Self::TooManyFragments => CloseCode::MESSAGE_TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }
@@ -115,6 +121,7 @@ impl Violation {
             Self::TextNotUtf8 => "text is not UTF-8",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
+            Self::DeflateInvalid => "compressed message is not deflate",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Sans-IO WebSocket (RFC 6455) for both roles: frames, masking, UTF-8, handshakes, connections.
+//! Sans-IO WebSocket (RFC 6455) for both roles: frames, masking, UTF-8, handshakes, connections, and with the
+//! feature `deflate`, which is on by default, compression (RFC 7692).
 //!
 //! No socket, no clock, no thread. Bytes come in by `&mut [u8]` (unmasked in place, payloads
 //! borrowed from it) and go out into a `Vec<u8>` the caller owns, so the same code runs under any
@@ -7,6 +8,8 @@
 
 pub mod close;
 pub mod connection;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 pub mod error;
 pub mod frame;
 pub mod handshake;

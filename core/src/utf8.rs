@@ -83,6 +83,12 @@ impl Stream {
         usize::from(self.begun_len)
     }
 
+    /// These bytes.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn begun(&self) -> &[u8] {
+        &self.begun[..self.begun_len()]
+    }
+
     /// Moves bytes from the chunk to the character that was begun, until it is complete.
     fn complete<'c>(
         &mut self,

@@ -1,6 +1,8 @@
 //! What is kept of a frame that has not all arrived, and of a message that lacks fragments.
 
 use super::context::{Context, POOL_ENTRY_BYTES_MAX};
+#[cfg(feature = "deflate")]
+use super::inflate::Compressed;
 use crate::{
     Role,
     error::Violation,
@@ -19,12 +21,23 @@ pub(super) struct Assembly {
     control_len: u8,
     control: [u8; 125],
     frame: Option<FrameState>,
-    message: Option<MessageKind>,
+    pub(super) message: Option<MessageKind>,
     fragments: u32,
     message_bytes: u64,
-    stream: utf8::Stream,
-    text: String,
-    binary: Vec<u8>,
+    pub(super) stream: utf8::Stream,
+    pub(super) text: String,
+    pub(super) binary: Vec<u8>,
+    #[cfg(feature = "deflate")]
+    pub(super) compressed: Compressed,
+}
+
+/// What tells how the frames of a peer are to be read.
+pub(super) struct Peer<'p> {
+    pub(super) role: Role,
+    /// The reserved bits that were agreed on.
+    pub(super) reserved_allowed: u8,
+    /// What its compressed messages may refer to.
+    pub(super) window: &'p [u8],
 }
 
 /// The frame whose payload is arriving.
@@ -54,6 +67,8 @@ impl Default for Assembly {
             stream: utf8::Stream::default(),
             text: String::new(),
             binary: Vec::new(),
+            #[cfg(feature = "deflate")]
+            compressed: Compressed::default(),
         }
     }
 }
@@ -63,13 +78,26 @@ impl Assembly {
         self.message.is_some()
     }
 
+    #[cfg(feature = "deflate")]
+    pub(super) const fn is_compressed(&self) -> bool {
+        self.compressed.is_in_use
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    pub(super) const fn is_compressed(&self) -> bool {
+        false
+    }
+
     /// Whether it holds nothing, so that it can go back to the pool.
     pub(super) const fn is_idle(&self) -> bool {
         self.message.is_none() && self.frame.is_none() && self.header_len == 0
     }
 
     pub(super) const fn capacity(&self) -> usize {
-        size_of::<Self>() + self.text.capacity() + self.binary.capacity()
+        let bytes = size_of::<Self>() + self.text.capacity() + self.binary.capacity();
+        #[cfg(feature = "deflate")]
+        let bytes = bytes + self.compressed.held.capacity();
+        bytes
     }
 
     pub(super) fn reset(&mut self) {
@@ -82,6 +110,8 @@ impl Assembly {
         self.stream = utf8::Stream::default();
         self.text.clear();
         self.binary.clear();
+        #[cfg(feature = "deflate")]
+        self.compressed.reset();
     }
 
     /// Takes frames off `input` up to and with the next control frame or the last fragment of a
@@ -89,7 +119,7 @@ impl Assembly {
     pub(super) fn advance(
         &mut self,
         input: &mut &mut [u8],
-        role: Role,
+        peer: &Peer<'_>,
         context: &mut Context,
     ) -> Result<Option<FrameState>, Violation> {
         loop {
@@ -97,11 +127,11 @@ impl Assembly {
                 if input.is_empty() {
                     return Ok(None);
                 }
-                let expect = Expect::from_peer_of(role, self.is_in_message());
+                let expect = peer.expect(self.is_in_message());
                 let Some(header) = self.take_header(input, expect)? else { return Ok(None) };
                 self.begin(header, &context.limits)?;
             }
-            match self.take_payload(input, context)? {
+            match self.take_payload(input, peer, context)? {
                 Some(frame) if frame.fin => return Ok(Some(frame)),
                 Some(_) => {}
                 None => return Ok(None),
@@ -151,8 +181,12 @@ impl Assembly {
             if self.fragments > limits.fragments_max.max(1) {
                 return Err(Violation::TooManyFragments);
             }
+            #[cfg(feature = "deflate")]
+            if header.reserved != 0 {
+                self.compressed.is_in_use = true;
+            }
             self.message_bytes = self.message_bytes.saturating_add(header.payload_len);
-            if self.message_bytes > limits.message_bytes_max as u64 {
+            if self.message_bytes > payload_bytes_max(limits, self.is_compressed()) {
                 return Err(Violation::MessageTooBig);
             }
         }
@@ -169,6 +203,7 @@ impl Assembly {
     fn take_payload(
         &mut self,
         input: &mut &mut [u8],
+        peer: &Peer<'_>,
         context: &mut Context,
     ) -> Result<Option<FrameState>, Violation> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
@@ -184,9 +219,46 @@ impl Assembly {
             let held = usize::from(self.control_len);
             self.control[held..held + len].copy_from_slice(chunk);
             self.control_len += len as u8;
-        } else if self.message == Some(MessageKind::Text) {
+        } else {
+            self.take_data(chunk, frame, peer.window, context)?;
+        }
+        if frame.remaining > 0 {
+            return Ok(None);
+        }
+        if frame.fin && !frame.opcode.is_control() {
+            self.finish()?;
+        }
+        self.frame = None;
+        Ok(Some(frame))
+    }
+
+    /// Takes what came of a message.
+    #[inline]
+    fn take_data(
+        &mut self,
+        chunk: &[u8],
+        frame: FrameState,
+        _window: &[u8],
+        context: &mut Context,
+    ) -> Result<(), Violation> {
+        #[cfg(feature = "deflate")]
+        if self.is_compressed() {
+            let is_last = frame.fin && frame.remaining == 0;
+            return self.take_compressed(chunk, is_last, _window, context);
+        }
+        self.append(chunk, frame.remaining, context)
+    }
+
+    /// Appends to the message, of whose frame `remaining` bytes have not come.
+    pub(super) fn append(
+        &mut self,
+        chunk: &[u8],
+        remaining: u64,
+        context: &mut Context,
+    ) -> Result<(), Violation> {
+        if self.message == Some(MessageKind::Text) {
             let held = self.text.len() + self.stream.begun_len();
-            let room = Room::new(held, self.text.capacity(), len, frame.remaining);
+            let room = Room::new(held, self.text.capacity(), chunk.len(), remaining);
             if let Some(room) = room {
                 match room.used_buffer(context).map(String::from_utf8) {
                     Some(Ok(mut text)) => {
@@ -198,7 +270,7 @@ impl Assembly {
             }
             self.stream.push(chunk, &mut self.text).map_err(|_| Violation::TextNotUtf8)?;
         } else {
-            let room = Room::new(self.binary.len(), self.binary.capacity(), len, frame.remaining);
+            let room = Room::new(self.binary.len(), self.binary.capacity(), chunk.len(), remaining);
             if let Some(room) = room {
                 match room.used_buffer(context) {
                     Some(mut binary) => {
@@ -210,19 +282,24 @@ impl Assembly {
             }
             self.binary.extend_from_slice(chunk);
         }
-        if frame.remaining > 0 {
-            return Ok(None);
-        }
-        if frame.fin && self.message == Some(MessageKind::Text) && !frame.opcode.is_control() {
+        Ok(())
+    }
+
+    /// Ends the message.
+    pub(super) fn finish(&mut self) -> Result<(), Violation> {
+        if self.message == Some(MessageKind::Text) {
             self.stream.finish().map_err(|_| Violation::TextNotUtf8)?;
         }
-        self.frame = None;
-        Ok(Some(frame))
+        Ok(())
     }
 
     /// The buffers of its message, which it loses.
-    pub(super) fn take_buffers(&mut self) -> [Vec<u8>; 2] {
-        [std::mem::take(&mut self.text).into_bytes(), std::mem::take(&mut self.binary)]
+    pub(super) fn take_buffers(&mut self) -> [Vec<u8>; 3] {
+        #[cfg(feature = "deflate")]
+        let held = std::mem::take(&mut self.compressed.held);
+        #[cfg(not(feature = "deflate"))]
+        let held = Vec::new();
+        [std::mem::take(&mut self.text).into_bytes(), std::mem::take(&mut self.binary), held]
     }
 
     /// The payload of the control frame that was just completed.
@@ -237,6 +314,20 @@ impl Assembly {
             _ => Message::Binary(&self.binary),
         }
     }
+}
+
+impl Peer<'_> {
+    /// What its next header has to be, with or without a message under way.
+    const fn expect(&self, continuation: bool) -> Expect {
+        let reserved_allowed = self.reserved_allowed;
+        Expect { reserved_allowed, ..Expect::from_peer_of(self.role, continuation) }
+    }
+}
+
+/// How long the payload of a message may be: compressed it may be longer than the message, by a header a block.
+pub(super) const fn payload_bytes_max(limits: &Limits, is_compressed: bool) -> u64 {
+    let bytes = limits.message_bytes_max as u64;
+    if is_compressed { bytes.saturating_add(bytes / 8 + 64) } else { bytes }
 }
 
 /// What a message needs that becomes too large for a buffer that is pooled with its assembly.
@@ -281,7 +372,8 @@ mod tests {
         let mut assembly = Assembly { message, fragments: u32::MAX, ..Assembly::default() };
         let mut bytes = *b"\x00\x01x";
         let mut context = Context::new(limits, [0; 32]);
-        let advanced = assembly.advance(&mut &mut bytes[..], Role::Client, &mut context);
+        let peer = Peer { role: Role::Client, reserved_allowed: 0, window: &[] };
+        let advanced = assembly.advance(&mut &mut bytes[..], &peer, &mut context);
         assert!(matches!(advanced, Ok(None)), "{advanced:?}");
         assert_eq!((assembly.fragments, &assembly.binary[..]), (u32::MAX, &b"x"[..]));
     }

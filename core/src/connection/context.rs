@@ -1,6 +1,8 @@
 //! What the connections of one worker share.
 
 use super::assembly::Assembly;
+#[cfg(feature = "deflate")]
+use crate::deflate::{Settings, Streams};
 use crate::message::Limits;
 use rand_chacha::{
     ChaCha8Rng,
@@ -22,6 +24,8 @@ pub struct Context {
     large_bytes: usize,
     /// The fewest that `large` had since [`Context::trim_unused`]: as many were not needed.
     large_unused: usize,
+    #[cfg(feature = "deflate")]
+    pub(super) streams: Streams,
 }
 
 /// What the pool may keep for the next partial frame or fragmented message.
@@ -42,7 +46,24 @@ impl Context {
     pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
         let mask_keys = ChaCha8Rng::from_seed(seed);
         let (pool, large) = (Vec::new(), VecDeque::new());
-        Self { limits, mask_keys, pool, large, pool_bytes: 0, large_bytes: 0, large_unused: 0 }
+        Self {
+            limits,
+            mask_keys,
+            pool,
+            large,
+            pool_bytes: 0,
+            large_bytes: 0,
+            large_unused: 0,
+            #[cfg(feature = "deflate")]
+            streams: Streams::new(Settings::default()),
+        }
+    }
+
+    /// The same context with compression, which is off at first: call it before there are connections.
+    #[cfg(feature = "deflate")]
+    pub fn with_deflate(mut self, settings: Settings) -> Self {
+        self.streams = Streams::new(settings);
+        self
     }
 
     /// The limits that received messages are held to.
@@ -54,6 +75,8 @@ impl Context {
     pub fn trim(&mut self) {
         (self.pool, self.large) = (Vec::new(), VecDeque::new());
         (self.pool_bytes, self.large_bytes, self.large_unused) = (0, 0, 0);
+        #[cfg(feature = "deflate")]
+        self.streams.trim();
     }
 
     /// Gives back the buffers of large messages that were not needed since it was called last: for once
@@ -65,9 +88,12 @@ impl Context {
         self.large_unused = self.large.len();
     }
 
-    /// Bytes kept for reuse: at most 20 MiB and a little.
-    pub const fn pooled_bytes(&self) -> usize {
-        self.pool_bytes + self.large_bytes
+    /// Bytes kept for reuse: at most 20 MiB and a little, and what [`Policy`](crate::deflate::Policy) says.
+    pub fn pooled_bytes(&self) -> usize {
+        #[cfg(feature = "deflate")]
+        return self.pool_bytes + self.large_bytes + self.streams.bytes();
+        #[cfg(not(feature = "deflate"))]
+        return self.pool_bytes + self.large_bytes;
     }
 
     pub(super) fn next_mask(&mut self) -> [u8; 4] {
@@ -81,6 +107,10 @@ impl Context {
     }
 
     pub(super) fn recycle(&mut self, mut assembly: Box<Assembly>) {
+        #[cfg(feature = "deflate")]
+        if let Some(inflater) = assembly.take_inflater() {
+            self.streams.keep_inflater(inflater);
+        }
         assembly.reset();
         if assembly.capacity() > POOL_ENTRY_BYTES_MAX {
             for buffer in assembly.take_buffers() {

@@ -2,6 +2,13 @@
 
 mod assembly;
 mod context;
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(all(test, feature = "deflate"))]
+mod deflate_tests;
+#[cfg(feature = "deflate")]
+mod inflate;
+mod rare;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -13,6 +20,7 @@ pub use send::SendError;
 
 use crate::Role;
 use assembly::Assembly;
+use rare::Rare;
 
 /// One WebSocket connection, after its opening handshake (RFC 6455, sections 5 to 7).
 ///
@@ -39,14 +47,20 @@ use assembly::Assembly;
 #[derive(Debug)]
 pub struct Connection {
     assembly: Option<Box<Assembly>>,
-    /// The latest ping that is not answered yet, while pongs are held.
-    pong: Option<Box<ControlPayload>>,
+    /// What few connections have.
+    rare: Option<Box<Rare>>,
     role: Role,
     received: ReceiveState,
     close_sent: bool,
     pongs_held: bool,
     /// Whether a message is being sent fragment by fragment.
     fragment_sent: bool,
+    /// Compression is agreed on: the window within which we compress.
+    #[cfg(feature = "deflate")]
+    deflate: Option<crate::deflate::WindowBits>,
+    /// Whether the message that is being sent fragment by fragment is compressed.
+    #[cfg(feature = "deflate")]
+    fragments_compressed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +79,20 @@ struct ControlPayload {
 }
 
 impl Connection {
-    /// A connection whose opening handshake is done.
+    /// A connection whose opening handshake is done, without compression.
     pub const fn new(role: Role) -> Self {
         Self {
             assembly: None,
-            pong: None,
+            rare: None,
             role,
             received: ReceiveState::Open,
             close_sent: false,
             pongs_held: false,
             fragment_sent: false,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+            #[cfg(feature = "deflate")]
+            fragments_compressed: false,
         }
     }
 

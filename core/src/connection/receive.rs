@@ -1,6 +1,9 @@
 //! The receiving half: bytes in, events out.
 
-use super::{Connection, Context, ControlPayload, ReceiveState, assembly::Assembly};
+use super::{
+    Connection, Context, ControlPayload, ReceiveState,
+    assembly::{Assembly, Peer, payload_bytes_max},
+};
 use crate::{
     Role,
     close::CloseFrame,
@@ -107,9 +110,9 @@ impl Connection {
             if received.input.is_empty() {
                 return Ok(None);
             }
-            if let Some((header, header_len)) =
-                Header::decode(received.input, Expect::from_peer_of(self.role, false))?
-            {
+            let reserved_allowed = self.reserved_allowed();
+            let expect = Expect { reserved_allowed, ..Expect::from_peer_of(self.role, false) };
+            if let Some((header, header_len)) = Header::decode(received.input, expect)? {
                 let whole = header_len as u64 + header.payload_len <= received.input.len() as u64;
                 if whole && (header.fin || header.opcode.is_control()) {
                     return self.whole_frame(header, header_len, received, context, out);
@@ -129,7 +132,8 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
         let is_data = !header.opcode.is_control();
-        if is_data && header.payload_len > context.limits.message_bytes_max as u64 {
+        let bytes_max = payload_bytes_max(&context.limits, header.reserved != 0);
+        if is_data && header.payload_len > bytes_max {
             return Err(Violation::MessageTooBig);
         }
         let end = header_len + header.payload_len as usize;
@@ -138,6 +142,10 @@ impl Connection {
         if let Some(key) = header.mask {
             mask::apply(payload, key);
         }
+        #[cfg(feature = "deflate")]
+        if header.reserved != 0 {
+            return self.whole_compressed(header.opcode, payload, received, context);
+        }
         match header.opcode {
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let message = whole_message(header.opcode == Opcode::Text, payload)?;
@@ -145,6 +153,58 @@ impl Connection {
             }
             control => self.control(control, payload, context, out).map(Some),
         }
+    }
+
+    /// A compressed message in one frame.
+    #[cfg(feature = "deflate")]
+    fn whole_compressed<'r>(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+    ) -> Result<Option<Event<'r>>, Violation> {
+        use crate::message::MessageKind;
+        let kind = if opcode == Opcode::Text { MessageKind::Text } else { MessageKind::Binary };
+        let mut assembly = context.take_assembly();
+        let window = self.received_window();
+        if let Err(violation) = assembly.take_whole_compressed(kind, payload, window, context) {
+            context.recycle(assembly);
+            return Err(violation);
+        }
+        Ok(self.hold_message(assembly, received))
+    }
+
+    /// A message that the next call gives back the buffer of.
+    fn hold_message<'r>(
+        &mut self,
+        assembly: Box<Assembly>,
+        received: &'r mut Received<'_>,
+    ) -> Option<Event<'r>> {
+        #[cfg(feature = "deflate")]
+        if assembly.is_compressed() {
+            self.keep_received(assembly.message().as_bytes());
+        }
+        received.held = Held::Message(assembly);
+        let Held::Message(assembly) = &received.held else { return None };
+        Some(Event::Message(assembly.message()))
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        #[cfg(feature = "deflate")]
+        let window = self.received_window();
+        #[cfg(not(feature = "deflate"))]
+        let window = &[];
+        Peer { role: self.role, reserved_allowed: self.reserved_allowed(), window }
+    }
+
+    /// The reserved bits that were agreed on.
+    #[inline]
+    const fn reserved_allowed(&self) -> u8 {
+        #[cfg(feature = "deflate")]
+        return if self.deflate.is_some() { frame::RSV1 } else { 0 };
+        #[cfg(not(feature = "deflate"))]
+        return 0;
     }
 
     /// The way of partial frames and fragmented messages: payload moves on as it arrives, so the
@@ -157,7 +217,7 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
         let mut assembly = self.assembly.take().unwrap_or_else(|| context.take_assembly());
-        let frame = match assembly.advance(&mut received.input, self.role, context) {
+        let frame = match assembly.advance(&mut received.input, &self.peer(), context) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 self.assembly = Some(assembly);
@@ -178,9 +238,7 @@ impl Connection {
             let Held::Control(payload) = &received.held else { return Ok(None) };
             return self.control(frame.opcode, payload.as_bytes(), context, out).map(Some);
         }
-        received.held = Held::Message(assembly);
-        let Held::Message(assembly) = &received.held else { return Ok(None) };
-        Ok(Some(Event::Message(assembly.message())))
+        Ok(self.hold_message(assembly, received))
     }
 
     fn control<'r>(

@@ -38,7 +38,8 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 impl Connection {
-    /// Appends a message to `out` as one frame.
+    /// Appends a message to `out` as one frame: compressed, if that is agreed on, and as the context's
+    /// settings say.
     ///
     /// # Errors
     /// [`SendError::Closed`], [`SendError::InFragments`].
@@ -50,12 +51,17 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), SendError> {
         self.check_between_messages()?;
+        #[cfg(feature = "deflate")]
+        if self.deflate.is_some() {
+            self.append_message(message, crate::deflate::Compress::Auto, context, out);
+            return Ok(());
+        }
         self.append(true, message.kind().opcode(), message.as_bytes(), context, out);
         Ok(())
     }
 
     /// Appends the header alone of a message as one frame, for a sender that hands over the payload from
-    /// where it lies: it has to follow at once. A client's has to be masked, with the key that is
+    /// where it lies, and as it is: it has to follow at once. A client's has to be masked, with the key that is
     /// returned (section 5.3).
     ///
     /// ```
@@ -89,7 +95,8 @@ impl Connection {
 
     /// Appends one fragment of a message (section 5.4); the message ends with the one that has
     /// `fin`. `kind` counts in the first fragment only. The fragments of a text message may be cut
-    /// inside a character; that together they are UTF-8 is the caller's promise to the peer.
+    /// inside a character; that together they are UTF-8 is the caller's promise to the peer. A message whose
+    /// first fragment is long enough to be compressed is, if that is agreed on.
     ///
     /// # Errors
     /// [`SendError::Closed`].
@@ -104,6 +111,10 @@ impl Connection {
         self.check_open()?;
         let opcode = if self.fragment_sent { Opcode::Continuation } else { kind.opcode() };
         self.fragment_sent = !fin;
+        #[cfg(feature = "deflate")]
+        if self.append_fragment(opcode, payload, fin, context, out) {
+            return Ok(());
+        }
         self.append(fin, opcode, payload, context, out);
         Ok(())
     }
@@ -166,7 +177,7 @@ impl Connection {
 
     /// Appends the pong that was held back, if there is one.
     pub fn flush_pong(&mut self, context: &mut Context, out: &mut Vec<u8>) {
-        if let Some(pong) = self.pong.take() {
+        if let Some(pong) = self.take_pong() {
             self.append(true, Opcode::Pong, pong.as_bytes(), context, out);
         }
     }
@@ -176,14 +187,10 @@ impl Connection {
             return;
         }
         if self.pongs_held {
-            let pong = ControlPayload::new(payload);
-            match &mut self.pong {
-                Some(held) => **held = pong,
-                None => self.pong = Some(Box::new(pong)),
-            }
+            self.hold_pong(ControlPayload::new(payload));
         } else {
             // A newer pong stands for those before it.
-            self.pong = None;
+            self.take_pong();
             self.append(true, Opcode::Pong, payload, context, out);
         }
     }
@@ -211,7 +218,7 @@ impl Connection {
         self.append(true, Opcode::Close, &payload[..len], context, out);
         self.close_sent = true;
         // Nothing follows it, and nothing is held again.
-        self.pong = None;
+        self.take_pong();
     }
 
     fn send_control(
@@ -238,13 +245,13 @@ impl Connection {
     }
 
     #[inline]
-    fn check_between_messages(&self) -> Result<(), SendError> {
+    pub(super) fn check_between_messages(&self) -> Result<(), SendError> {
         self.check_open()?;
         if self.fragment_sent { Err(SendError::InFragments) } else { Ok(()) }
     }
 
     #[inline]
-    fn next_mask(&self, context: &mut Context) -> Option<[u8; 4]> {
+    pub(super) fn next_mask(&self, context: &mut Context) -> Option<[u8; 4]> {
         match self.role {
             Role::Server => None,
             Role::Client => Some(context.next_mask()),
@@ -252,7 +259,7 @@ impl Connection {
     }
 
     #[inline]
-    fn append(
+    pub(super) fn append(
         &self,
         fin: bool,
         opcode: Opcode,

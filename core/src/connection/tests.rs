@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 /// An event that owns what it holds, to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Owned {
+pub(super) enum Owned {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -25,11 +25,11 @@ impl From<Event<'_>> for Owned {
     }
 }
 
-struct End {
-    connection: Connection,
-    context: Context,
-    out: Vec<u8>,
-    events: Vec<Owned>,
+pub(super) struct End {
+    pub(super) connection: Connection,
+    pub(super) context: Context,
+    pub(super) out: Vec<u8>,
+    pub(super) events: Vec<Owned>,
 }
 
 impl End {
@@ -37,12 +37,12 @@ impl End {
         Self::with_limits(role, Limits::default())
     }
 
-    fn with_limits(role: Role, limits: Limits) -> Self {
+    pub(super) fn with_limits(role: Role, limits: Limits) -> Self {
         let context = Context::new(limits, [7; 32]);
         Self { connection: Connection::new(role), context, out: Vec::new(), events: Vec::new() }
     }
 
-    fn receive(&mut self, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut received = Received::new(&mut bytes);
         loop {
@@ -54,7 +54,7 @@ impl End {
         }
     }
 
-    fn receive_cut(&mut self, bytes: &[u8], cuts: impl Iterator<Item = usize>) {
+    pub(super) fn receive_cut(&mut self, bytes: &[u8], cuts: impl Iterator<Item = usize>) {
         let mut rest = bytes;
         for cut in cuts {
             let (chunk, tail) = rest.split_at(cut.min(rest.len()));
@@ -68,13 +68,13 @@ impl End {
         self.connection.close(CloseFrame { code, reason }, &mut self.context, &mut self.out)
     }
 
-    fn take_out(&mut self) -> Vec<u8> {
+    pub(super) fn take_out(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 }
 
 /// A frame as a client sends it, whatever is wrong with it.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let header = frame::Header {
         fin: first & 0x80 != 0,
         reserved: first & 0x70,
@@ -242,7 +242,7 @@ mod section_5_5_control_frames {
             server.connection.hold_pongs(true);
             server.receive(&masked(0x89, b"?"));
             close(&mut server);
-            assert!(server.connection.pong.is_none(), "its memory is given back");
+            assert!(server.connection.rare.is_none(), "its memory is given back");
             server.receive(&masked(0x89, b"?"));
             server.connection.flush_pong(&mut server.context, &mut server.out);
             assert_eq!(server.out, expected);

@@ -34,7 +34,8 @@ pub struct Expect {
     pub masked: bool,
     /// Whether a message is under way, so that data has to be a continuation.
     pub continuation: bool,
-    /// Reserved bits that an extension gives a meaning, as they stand in the first byte.
+    /// Reserved bits that an extension gives a meaning on the first frame of a message, as they stand in the
+    /// first byte. On other frames none has one (RFC 7692, section 6).
     pub reserved_allowed: u8,
 }
 
@@ -139,8 +140,11 @@ impl Header {
 
 #[inline]
 fn check_first(first: u8, expect: Expect) -> Result<Opcode, Violation> {
-    if first & RESERVED & !expect.reserved_allowed != 0 {
-        return Err(Violation::ReservedBits);
+    if first & RESERVED != 0 {
+        let begins = matches!(first & 0x0F, 0x1 | 0x2);
+        if !begins || first & RESERVED & !expect.reserved_allowed != 0 {
+            return Err(Violation::ReservedBits);
+        }
     }
     let opcode = Opcode::from_bits(first & 0x0F).ok_or(Violation::ReservedOpcode)?;
     if opcode.is_control() {
@@ -242,7 +246,9 @@ mod tests {
             } else {
                 (fin, length)
             };
-            Header { fin, reserved: reserved << 4, opcode, mask, payload_len }
+            let begins = matches!(opcode, Opcode::Text | Opcode::Binary);
+            let reserved = if begins { reserved << 4 } else { 0 };
+            Header { fin, reserved, opcode, mask, payload_len }
         }
     }
 

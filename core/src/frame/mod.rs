@@ -8,6 +8,10 @@ pub(crate) use short::take_message;
 
 use crate::mask;
 
+/// RSV1 as it stands in the first byte: the message is compressed (RFC 7692, section 6).
+#[cfg(feature = "deflate")]
+pub(crate) const RSV1: u8 = 0x40;
+
 /// Appends a frame to `out`: the header, then the payload, masked when the header has a key.
 ///
 /// `header.payload_len` is taken from `payload`.

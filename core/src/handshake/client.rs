@@ -1,6 +1,8 @@
 //! The client's side (RFC 6455, section 4.1).
 
-use super::{accept_key, key::key};
+use super::{accept_key, extensions::extensions, key::key};
+#[cfg(feature = "deflate")]
+use crate::deflate::{NAME, Offer, Parameters};
 use crate::http::{FieldError, Response, Status, check_field, is_token, split_port, write_field};
 use std::fmt;
 
@@ -34,13 +36,32 @@ pub struct ClientRequest<'a> {
     key: String,
     subprotocols: &'a [&'a str],
     fields: &'a [(&'a str, &'a str)],
+    #[cfg(feature = "deflate")]
+    deflate: &'a [Offer],
 }
 
 impl<'a> ClientRequest<'a> {
     /// A request to `host` (`name` or `name:port`) for `target` (path and query), with 16 random
     /// bytes that are used once.
     pub fn new(host: &'a str, target: &'a str, nonce: &[u8; 16]) -> Self {
-        Self { host, target, key: key(nonce), subprotocols: &[], fields: &[] }
+        Self {
+            host,
+            target,
+            key: key(nonce),
+            subprotocols: &[],
+            fields: &[],
+            #[cfg(feature = "deflate")]
+            deflate: &[],
+        }
+    }
+
+    /// Offers compression, the best first (RFC 7692, section 5.1): such as
+    /// [`Policy::offers`](crate::deflate::Policy::offers). What the server makes of it tells
+    /// [`ClientRequest::check_deflate`].
+    #[cfg(feature = "deflate")]
+    pub const fn deflate(mut self, offers: &'a [Offer]) -> Self {
+        self.deflate = offers;
+        self
     }
 
     /// Offers subprotocols, the best first.
@@ -86,6 +107,10 @@ impl<'a> ClientRequest<'a> {
         if !self.subprotocols.is_empty() {
             write_field(out, "Sec-WebSocket-Protocol", &self.subprotocols.join(", "));
         }
+        #[cfg(feature = "deflate")]
+        for offer in self.deflate {
+            write_field(out, "Sec-WebSocket-Extensions", &offer.to_string());
+        }
         for (name, value) in self.fields {
             write_field(out, name, value);
         }
@@ -120,9 +145,7 @@ impl<'a> ClientRequest<'a> {
             (Some(accept), None) if accept == accept_key(&self.key) => {}
             _ => return Err(ClientHandshakeError::Accept),
         }
-        if response.header_values("Sec-WebSocket-Extensions").any(|value| !value.is_empty()) {
-            return Err(ClientHandshakeError::Extension);
-        }
+        self.check_extensions(response)?;
         let mut chosen = response.header_values("Sec-WebSocket-Protocol");
         match (chosen.next(), chosen.next()) {
             (None, _) => Ok(None),
@@ -130,6 +153,46 @@ impl<'a> ClientRequest<'a> {
                 Ok(response.header("Sec-WebSocket-Protocol"))
             }
             _ => Err(ClientHandshakeError::Subprotocol),
+        }
+    }
+}
+
+impl ClientRequest<'_> {
+    /// What the server agreed on of the compression that was offered; `None` if it declined. It is for
+    /// [`Connection::with_deflate`](crate::Connection::with_deflate), after [`ClientRequest::check_response`].
+    ///
+    /// # Errors
+    /// [`ClientHandshakeError::Extension`], [`ClientHandshakeError::Deflate`]: the connection must not be used.
+    /// [`ClientRequest::check_response`] says so too.
+    #[cfg(feature = "deflate")]
+    pub fn check_deflate(
+        &self,
+        response: &Response<'_>,
+    ) -> Result<Option<Parameters>, ClientHandshakeError> {
+        let mut extensions = extensions(response.header_values("Sec-WebSocket-Extensions"));
+        let extension = match (extensions.next(), extensions.next()) {
+            (None, _) => return Ok(None),
+            (Some(Ok(only)), None) if only.name == NAME.as_bytes() && !self.deflate.is_empty() => {
+                only
+            }
+            _ => return Err(ClientHandshakeError::Extension),
+        };
+        Parameters::from_answer(&extension)
+            .filter(|answer| self.deflate.iter().any(|offer| answer.accept(offer)))
+            .map(Some)
+            .ok_or(ClientHandshakeError::Deflate)
+    }
+
+    #[cfg(feature = "deflate")]
+    fn check_extensions(&self, response: &Response<'_>) -> Result<(), ClientHandshakeError> {
+        self.check_deflate(response).map(|_| ())
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    fn check_extensions(&self, response: &Response<'_>) -> Result<(), ClientHandshakeError> {
+        match extensions(response.header_values("Sec-WebSocket-Extensions")).next() {
+            None => Ok(()),
+            Some(_) => Err(ClientHandshakeError::Extension),
         }
     }
 }
@@ -148,8 +211,11 @@ pub enum ClientHandshakeError {
     Connection,
     /// `Sec-WebSocket-Accept` does not answer the key.
     Accept,
-    /// An extension that was not offered.
+    /// An extension that was not offered, several, or no list of extensions (section 9.1).
     Extension,
+    /// Compression with parameters that were not offered, or are none (RFC 7692, section 7.1); or with a window of
+    /// 8 bits for us to compress with, which cannot be done.
+    Deflate,
     /// A subprotocol that was not offered, or several.
     Subprotocol,
 }
@@ -163,6 +229,7 @@ impl fmt::Display for ClientHandshakeError {
             Self::Connection => f.write_str("the answer lacks `Connection: Upgrade`"),
             Self::Accept => f.write_str("the answer's Sec-WebSocket-Accept is wrong"),
             Self::Extension => f.write_str("the server uses an extension that was not offered"),
+            Self::Deflate => f.write_str("the server's permessage-deflate is not what was offered"),
             Self::Subprotocol => f.write_str("the server chose a subprotocol that was not offered"),
         }
     }

@@ -1,9 +1,14 @@
 //! The opening handshake (RFC 6455, section 4), both sides of it.
 //!
-//! Extensions that a client offers are ignored, as the RFC allows; a server that accepts one that was
-//! not offered is refused.
+//! Of the extensions that a client offers, a server may accept [permessage-deflate](crate::deflate); the others are
+//! ignored, as the RFC allows. A server that accepts one that was not offered is refused.
 
 mod client;
+#[cfg_attr(
+    not(feature = "deflate"),
+    allow(dead_code, reason = "without it only the grammar counts")
+)]
+pub(crate) mod extensions;
 mod key;
 mod origin;
 mod server;

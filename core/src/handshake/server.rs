@@ -1,7 +1,13 @@
 //! The server's side (RFC 6455, section 4.2).
 
-use super::{OriginPolicy, accept_key, key::is_key};
+use super::{
+    OriginPolicy, accept_key,
+    extensions::{Extension, Malformed, extensions},
+    key::is_key,
+};
 use crate::http::{Body, FieldError, Request, Status, check_field, is_token, list, write_field};
+#[cfg(feature = "deflate")]
+use crate::{Context, deflate};
 use std::fmt;
 
 /// What [`Upgrade::write_response`] sets itself, or what would change what was agreed on.
@@ -29,6 +35,8 @@ pub fn wants_upgrade(request: &Request<'_>) -> bool {
 pub struct Upgrade<'a> {
     request: &'a Request<'a>,
     key: &'a str,
+    #[cfg(feature = "deflate")]
+    deflate: Option<deflate::Parameters>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -59,8 +67,16 @@ impl<'a> Upgrade<'a> {
             Ok(Some(key)) if is_key(key) => key,
             _ => return Err(Refusal::Key),
         };
-        let upgrade = Self { request, key };
+        let upgrade = Self {
+            request,
+            key,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+        };
         upgrade.check_subprotocols()?;
+        if upgrade.extensions().any(|extension| extension.is_err()) {
+            return Err(Refusal::Extensions);
+        }
         match one(request, "Origin") {
             Ok(None) => Ok(upgrade),
             Ok(Some(origin)) if origins.allows(origin, request.host()) => Ok(upgrade),
@@ -79,14 +95,32 @@ impl<'a> Upgrade<'a> {
             .filter_map(|name| std::str::from_utf8(name).ok())
     }
 
+    /// Agrees on compression, if the context's [`Policy`](deflate::Policy) says so and the client offers what it
+    /// can keep to (RFC 7692, section 5): for [`Upgrade::write_response`], and for
+    /// [`Connection::with_deflate`](crate::Connection::with_deflate).
+    ///
+    /// Offers with parameters that are unknown, repeated or have a value that they must not have are declined.
+    #[cfg(feature = "deflate")]
+    pub fn negotiate_deflate(&mut self, context: &Context) -> Option<deflate::Parameters> {
+        let offers = self.extensions().filter_map(Result::ok);
+        self.deflate = deflate::agree(context.deflate().policy, offers, |bits| {
+            context.has_room_for_window(bits)
+        });
+        self.deflate
+    }
+
+    fn extensions(&self) -> impl Iterator<Item = Result<Extension<'a>, Malformed>> + use<'a> {
+        extensions(self.request.header_values("Sec-WebSocket-Extensions"))
+    }
+
     /// The `Sec-WebSocket-Accept` of the answer (section 4.2.2, step 5), for who writes that without
     /// [`Upgrade::write_response`].
     pub fn accept_key(&self) -> [u8; 28] {
         accept_key(self.key)
     }
 
-    /// Appends the 101 response (section 4.2.2): with one of the offered subprotocols or none, and
-    /// with fields of the caller's own, such as `Set-Cookie`.
+    /// Appends the 101 response (section 4.2.2): with one of the offered subprotocols or none, with what was
+    /// agreed on of compression, and with fields of the caller's own, such as `Set-Cookie`.
     ///
     /// # Errors
     /// The subprotocol was not offered, or a field may not be sent; `out` is as it was.
@@ -122,6 +156,10 @@ impl<'a> Upgrade<'a> {
                 return Err(FieldError::SubprotocolNotOffered);
             }
             write_field(out, "Sec-WebSocket-Protocol", subprotocol);
+        }
+        #[cfg(feature = "deflate")]
+        if let Some(parameters) = &self.deflate {
+            write_field(out, "Sec-WebSocket-Extensions", &parameters.to_string());
         }
         for (name, value) in fields {
             check_field(name, value, RESERVED)?;
@@ -180,6 +218,8 @@ pub enum Refusal {
     Key,
     /// Subprotocols that are no tokens, or repeated (item 10).
     Subprotocols,
+    /// Extensions that are no list by the grammar of section 9.1.
+    Extensions,
     /// The page may not connect (item 8): see [`OriginPolicy`].
     Origin,
 }
@@ -216,6 +256,7 @@ impl fmt::Display for Refusal {
             Self::Version => "only version 13 of WebSocket is spoken here",
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64, once",
             Self::Subprotocols => "Sec-WebSocket-Protocol must be tokens, each once",
+            Self::Extensions => "Sec-WebSocket-Extensions must be a list of extensions",
             Self::Origin => "pages of this origin may not connect",
         })
     }
@@ -295,6 +336,7 @@ mod tests {
             (&[("Sec-WebSocket-Protocol", "a b")], Refusal::Subprotocols),
             (&[("Sec-WebSocket-Protocol", "a, b, a")], Refusal::Subprotocols),
             (&[("Sec-WebSocket-Protocol", "é")], Refusal::Subprotocols),
+            (&[("Sec-WebSocket-Extensions", "a b")], Refusal::Extensions),
             (&[("Content-Length", "1")], Refusal::Body),
             (&[("Transfer-Encoding", "chunked")], Refusal::Body),
             (&[("Origin", "http://evil.com")], Refusal::Origin),
