@@ -60,7 +60,9 @@ impl Connection {
     /// our next message must not refer to what came before that.
     #[inline]
     pub fn sent_compressed(&mut self) {
-        self.trim();
+        if let Some(sent) = self.takeover_mut().and_then(|takeover| takeover.sent.as_mut()) {
+            sent.forget();
+        }
     }
 
     /// Gives back the window of what was compressed so far, which is memory only with context takeover. The next
@@ -161,7 +163,7 @@ impl Connection {
     /// it were compressed.
     fn store(&mut self, payload: &[u8], fin: bool) -> Vec<u8> {
         // The peer's window has it, ours has not.
-        self.trim();
+        self.sent_compressed();
         let mut blocks = Vec::with_capacity(payload.len() + 8);
         for block in payload.chunks(STORED_BYTES_MAX) {
             let len = block.len() as u16;

@@ -35,7 +35,7 @@ impl Compressor {
 
     /// About how many bytes one takes: hash chains, twice the window and its links, symbols.
     pub(super) const fn bytes(bits: WindowBits) -> usize {
-        (246 << 10) + 4 * bits.bytes()
+        (244 << 10) + 4 * bits.bytes()
     }
 
     pub(super) const fn bits(&self) -> WindowBits {

@@ -2,7 +2,7 @@
 //!
 //! # What costs memory, and who has it
 //!
-//! A stream of zlib takes up to 370 KiB to compress and 48 KiB to decompress. Nearly all of it are tables that
+//! A stream of zlib takes up to 371 KiB to compress and 48 KiB to decompress. Nearly all of it are tables that
 //! are made again for each message; what a connection *needs* from one message to the next is the window: the
 //! last bytes that were sent, if back references may reach into them. So no connection has a stream:
 //!
@@ -65,9 +65,9 @@ pub enum Policy {
     /// Each message is compressed by itself, in both directions: `server_no_context_takeover` and
     /// `client_no_context_takeover`. A connection takes no memory for it.
     ///
-    /// A context takes about 450 KiB: one compressor of 370 KiB, one decompressor of 48 KiB, and 32 KiB to inflate
-    /// into. For peers that ask for a smaller window there is one compressor more for each size, of
-    /// 240 KiB and four windows.
+    /// A context takes about 500 KiB: one compressor of 371 KiB, one decompressor of 47 KiB, 32 KiB to inflate into,
+    /// and up to 64 KiB to compress into. For peers that ask for a smaller window there is one compressor more
+    /// for each size, of 243 KiB and four windows.
     Shared,
     /// Messages may refer to those before them, which makes short and similar ones much shorter.
     ///

@@ -52,8 +52,17 @@ pub(crate) struct Takeover {
 #[derive(Debug)]
 pub(crate) struct SentWindow {
     pub(crate) window: Window,
-    /// By which a compressor knows that it was the last to compress for it.
+    /// By which a compressor knows that it was the last to compress for it; 0 for a window that has to have
+    /// another one.
     pub(crate) id: u64,
+}
+
+impl SentWindow {
+    /// What was sent so far is not referred to any more.
+    pub(crate) fn forget(&mut self) {
+        self.window.bytes.clear();
+        self.id = 0;
+    }
 }
 
 impl Takeover {
@@ -79,9 +88,13 @@ impl Takeover {
     ) -> Option<&mut SentWindow> {
         if self.sends && self.sent.is_none() {
             let window = Window::new(bits, budget.try_reserve(bits.bytes())?);
-            self.sent = Some(SentWindow { window, id: budget.next_id() });
+            self.sent = Some(SentWindow { window, id: 0 });
         }
-        self.sent.as_mut()
+        let sent = self.sent.as_mut()?;
+        if sent.id == 0 {
+            sent.id = budget.next_id();
+        }
+        Some(sent)
     }
 }
 
@@ -167,8 +180,13 @@ mod tests {
         assert_eq!(first.sent(window_bits, &mut budget).map(|sent| sent.id), Some(1));
         assert_eq!(first.sent(window_bits, &mut budget).map(|sent| sent.id), Some(1));
         assert!(second.sent(window_bits, &mut budget).is_none(), "there is no room");
+        let sent = first.sent(window_bits, &mut budget).unwrap();
+        sent.window.push(b"sent");
+        sent.forget();
+        let sent = first.sent(window_bits, &mut budget).unwrap();
+        assert_eq!((sent.id, sent.window.as_bytes()), (2, &b""[..]), "no compressor has seen it");
         first.sent = None;
-        assert_eq!(second.sent(window_bits, &mut budget).map(|sent| sent.id), Some(2));
+        assert_eq!(second.sent(window_bits, &mut budget).map(|sent| sent.id), Some(3));
         drop((first, second));
         assert_eq!(budget.used(), 0);
     }
