@@ -37,6 +37,11 @@ pub struct Config {
     /// [adopted](crate::Handle::adopt) may be as much.
     pub mailbox_bytes_max: usize,
 
+    /// Whether messages are compressed (RFC 7692), and at which cost in memory; the numbers are those of
+    /// one worker. Default: [`Policy::Off`](quelea_core::deflate::Policy::Off), as it takes 4 us of
+    /// CPU time a message of 1 KiB, which only slow networks and dear traffic are worth.
+    #[cfg(feature = "deflate")]
+    pub deflate: quelea_core::deflate::Settings,
     /// The longest message a peer may send, in bytes; beyond it, the connection is closed with
     /// 1009. Default: 1 MiB. To send such messages as well, see
     /// [`outbox_bytes_max`](Self::outbox_bytes_max).
@@ -162,6 +167,8 @@ impl Default for Config {
             driver: DriverKind::Auto,
             share_port: false,
             mailbox_bytes_max: 16 << 20,
+            #[cfg(feature = "deflate")]
+            deflate: quelea_core::deflate::Settings::default(),
             message_bytes_max,
             fragments_max,
             messages_per_second_max: None,

@@ -6,6 +6,8 @@ use crate::{
     parts::{slots::SlotId, topics::Kind},
     table::{LARGE_BYTES, SendStatus, SubscribeStatus, Table},
 };
+#[cfg(feature = "deflate")]
+use quelea_core::deflate::Compress;
 use quelea_core::{CloseCode, Message};
 use std::{fmt, time::Duration};
 
@@ -48,6 +50,17 @@ impl<'a, S> Conn<'a, S> {
             }
             _ => self.table.send(self.id, message),
         }
+    }
+
+    /// Sends a message, and says whether to compress it if that is agreed on; [`Conn::send`] does as
+    /// [`Config::deflate`](crate::Config::deflate) says.
+    #[cfg(feature = "deflate")]
+    pub fn send_with<'m>(
+        &mut self,
+        message: impl Into<Message<'m>>,
+        compress: Compress,
+    ) -> SendStatus {
+        self.table.send_with(self.id, message.into(), compress)
     }
 
     /// Sends a message to another connection of the server. To one of another worker it goes by

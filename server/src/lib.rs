@@ -72,6 +72,8 @@ pub use hub::Counts;
 pub use id::ConnId;
 #[cfg(feature = "metrics")]
 pub use monitor::MetricsServer;
+#[cfg(feature = "deflate")]
+pub use quelea_core::deflate;
 pub use quelea_core::{
     CloseCode, Message, MessageKind, Violation,
     handshake::{InvalidOrigin, Origin, OriginPolicy},

@@ -52,6 +52,7 @@ fn rows() -> Vec<Row> {
         row("4.1: two hosts", upgrade(&with("Host: b")), 400),
         row("4.1: HTTP/1.0", upgrade(HANDSHAKE).replace("HTTP/1.1", "HTTP/1.0"), 400),
         row("HTTP/2.0", upgrade(HANDSHAKE).replace("HTTP/1.1", "HTTP/2.0"), 505),
+        row("9.1: no list of extensions", upgrade(&with("Sec-WebSocket-Extensions: a b")), 400),
         row("4.1: repeated subprotocols", upgrade(&with("Sec-WebSocket-Protocol: a, a")), 400),
         row("10.2: another origin", upgrade(&with("Origin: http://evil.com")), 403),
         row(

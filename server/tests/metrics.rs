@@ -49,6 +49,7 @@ fn every_connection_is_refused_or_opened_or_ended_before_or_still_asks() {
         (&without("Sec-WebSocket-Key"), 400, RefusalReason::Key),
         (&old_version, 426, RefusalReason::Version),
         (&with("Sec-WebSocket-Protocol: a b"), 400, RefusalReason::Subprotocols),
+        (&with("Sec-WebSocket-Extensions: a b"), 400, RefusalReason::Extensions),
         (&with("Origin: http://evil.example"), 403, RefusalReason::Origin),
         (&good.replace("GET /", "GET /refused"), 401, RefusalReason::Handler),
     ] {

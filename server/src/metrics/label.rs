@@ -178,6 +178,8 @@ labels! {
         Key = "key",
         /// 400: a bad `Sec-WebSocket-Protocol`.
         Subprotocols = "subprotocols",
+        /// 400: a `Sec-WebSocket-Extensions` that is no list of extensions.
+        Extensions = "extensions",
         /// 403: [`Config::origins`](crate::Config::origins).
         Origin = "origin",
         /// [`Handler::on_upgrade`](crate::Handler::on_upgrade) said no, with a status of its own.

@@ -15,8 +15,11 @@ pub(crate) type TopicId = SlotId;
 /// Subscribing and unsubscribing take as long as the slot has topics, however many members those
 /// have. Members lie one after the other, so that a publish walks memory in order. A topic without
 /// members is gone. A pattern is a topic that what is published to other names goes to as well.
+///
+/// One name has a topic for each form in which its members are sent things, as each has bytes of its own.
 #[derive(Debug)]
 pub(crate) struct Topics<T> {
+    /// The first topic of each name: see [`Topic::sibling`].
     names: HashMap<Box<str>, TopicId>,
     patterns: HashMap<Box<str>, TopicId>,
     matcher: Patterns<TopicId>,
@@ -24,7 +27,7 @@ pub(crate) struct Topics<T> {
     subscriptions: Slab<Subscription>,
     /// The first subscription of each slot.
     first: Vec<u32>,
-    /// The topic that was last found by its name: often it is the next one as well.
+    /// The first topic of the name that was found last: often it is the next one as well.
     last: Option<TopicId>,
 }
 
@@ -37,10 +40,16 @@ pub(crate) enum Kind {
     Pattern,
 }
 
+/// In which form the members of a topic are sent what is published; 0 for plain frames.
+pub(crate) type Form = u8;
+
 #[derive(Debug)]
 struct Topic<T> {
     name: Box<str>,
     kind: Kind,
+    form: Form,
+    /// The next topic of the same name and kind, in another form.
+    sibling: Option<TopicId>,
     members: Vec<Member>,
     data: T,
 }
@@ -91,14 +100,29 @@ impl<T> Topics<T> {
         self.subscriptions.len()
     }
 
-    pub(crate) fn find(&self, name: &str, kind: Kind) -> Option<TopicId> {
+    pub(crate) fn find(&self, name: &str, kind: Kind, form: Form) -> Option<TopicId> {
+        let is_it = |id: &TopicId| self.form(*id) == form;
+        self.siblings(self.first_of(name, kind)).find(is_it)
+    }
+
+    fn first_of(&self, name: &str, kind: Kind) -> Option<TopicId> {
         match kind {
             Kind::Exact => self.names.get(name).copied(),
             Kind::Pattern => self.patterns.get(name).copied(),
         }
     }
 
-    /// Appends the topic of a name, and the patterns that match it.
+    /// A topic and those of the same name behind it.
+    fn siblings(&self, first: Option<TopicId>) -> impl Iterator<Item = TopicId> + '_ {
+        std::iter::successors(first, |id| self.topics.get(*id)?.sibling)
+    }
+
+    /// In which form its members are sent what is published.
+    pub(crate) fn form(&self, topic: TopicId) -> Form {
+        self.topics.get(topic).map_or(0, |topic| topic.form)
+    }
+
+    /// Appends the topics of a name, and of the patterns that match it.
     pub(crate) fn find_all(&mut self, name: &str, found: &mut Vec<TopicId>) {
         let is_last = |last: &TopicId| {
             let last = self.topics.get(*last);
@@ -106,9 +130,14 @@ impl<T> Topics<T> {
         };
         let exact = self.last.filter(is_last).or_else(|| self.names.get(name).copied());
         self.last = exact;
+        let start = found.len();
         found.extend(exact);
         if !self.matcher.is_empty() {
             self.matcher.matches(name, found);
+        }
+        for at in start..found.len() {
+            let sibling = self.topics.get(found[at]).and_then(|topic| topic.sibling);
+            found.extend(self.siblings(sibling));
         }
     }
 
@@ -119,12 +148,13 @@ impl<T> Topics<T> {
         slot: usize,
         name: &str,
         kind: Kind,
+        form: Form,
         make: impl FnOnce() -> T,
     ) -> Option<TopicId> {
-        let topic = match self.find(name, kind) {
+        let topic = match self.find(name, kind, form) {
             Some(topic) if self.subscription_of(slot, topic).is_some() => return None,
             Some(topic) => topic,
-            None => self.add(name, kind, make())?,
+            None => self.add(name, kind, form, make())?,
         };
         if self.first.len() <= slot {
             self.first.resize(slot + 1, NONE);
@@ -139,9 +169,18 @@ impl<T> Topics<T> {
         Some(topic)
     }
 
-    fn add(&mut self, name: &str, kind: Kind, data: T) -> Option<TopicId> {
-        let topic = Topic { name: name.into(), kind, members: Vec::new(), data };
+    fn add(&mut self, name: &str, kind: Kind, form: Form, data: T) -> Option<TopicId> {
+        let first = self.first_of(name, kind);
+        let topic =
+            Topic { name: name.into(), kind, form, sibling: None, members: Vec::new(), data };
         let id = self.topics.insert(topic).ok()?;
+        if let Some(first) = first.and_then(|first| self.topics.get_mut(first)) {
+            let second = first.sibling.replace(id);
+            if let Some(topic) = self.topics.get_mut(id) {
+                topic.sibling = second;
+            }
+            return Some(id);
+        }
         match kind {
             Kind::Exact => {
                 self.names.insert(name.into(), id);
@@ -274,15 +313,40 @@ impl<T> Topics<T> {
         if topic.members.is_empty()
             && let Some(topic) = self.topics.remove(id)
         {
-            match topic.kind {
-                Kind::Exact => self.names.remove(&topic.name),
-                Kind::Pattern => {
-                    self.matcher.remove(&topic.name);
-                    self.patterns.remove(&topic.name)
-                }
-            };
+            self.remove_name(id, &topic);
         }
         next
+    }
+
+    /// Lets nothing lead to a topic that is gone.
+    fn remove_name(&mut self, id: TopicId, topic: &Topic<T>) {
+        let Some(first) = self.first_of(&topic.name, topic.kind) else { return };
+        if first != id {
+            let mut siblings = self.siblings(Some(first));
+            let before =
+                siblings.find(|at| self.topics.get(*at).is_some_and(|at| at.sibling == Some(id)));
+            drop(siblings);
+            if let Some(before) = before.and_then(|before| self.topics.get_mut(before)) {
+                before.sibling = topic.sibling;
+            }
+            return;
+        }
+        match (topic.kind, topic.sibling) {
+            (Kind::Exact, Some(next)) => {
+                self.names.insert(topic.name.clone(), next);
+            }
+            (Kind::Exact, None) => {
+                self.names.remove(&topic.name);
+            }
+            (Kind::Pattern, Some(next)) => {
+                self.patterns.insert(topic.name.clone(), next);
+                self.matcher.insert(&topic.name, next);
+            }
+            (Kind::Pattern, None) => {
+                self.patterns.remove(&topic.name);
+                self.matcher.remove(&topic.name);
+            }
+        }
     }
 }
 
@@ -310,8 +374,8 @@ mod tests {
     #[test]
     fn a_pattern_is_a_topic_of_its_own_and_gone_with_its_last_member() {
         let mut topics = Topics::new();
-        let pattern = topics.subscribe(1, "a.*", Kind::Pattern, || ()).unwrap();
-        let exact = topics.subscribe(2, "a.*", Kind::Exact, || ()).unwrap();
+        let pattern = topics.subscribe(1, "a.*", Kind::Pattern, 0, || ()).unwrap();
+        let exact = topics.subscribe(2, "a.*", Kind::Exact, 0, || ()).unwrap();
         assert_ne!(pattern, exact);
         let found = |topics: &mut Topics<()>, name| {
             let mut found = Vec::new();
@@ -322,7 +386,7 @@ mod tests {
         assert_eq!(found(&mut topics, "a.b.c"), []);
         topics.unsubscribe_all(1);
         assert!(topics.matcher.is_empty() && found(&mut topics, "a.b").is_empty());
-        assert_eq!(topics.find("a.*", Kind::Exact), Some(exact));
+        assert_eq!(topics.find("a.*", Kind::Exact, 0), Some(exact));
         assert_eq!(found(&mut topics, "a.*"), [exact]);
         assert_eq!(found(&mut topics, "a.*"), [exact], "by what was last found");
         topics.unsubscribe_all(2);
@@ -330,11 +394,33 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_has_a_topic_for_each_form_and_each_is_found_until_its_last_member_leaves() {
+        let mut topics = Topics::new();
+        for slot in 1..=3 {
+            topics.subscribe(slot, "a.*", Kind::Pattern, slot as Form, || ()).unwrap();
+        }
+        let forms = |topics: &mut Topics<()>| {
+            let mut found = Vec::new();
+            topics.find_all("a.b", &mut found);
+            let forms: BTreeSet<_> = found.iter().map(|id| topics.form(*id)).collect();
+            assert_eq!(forms.len(), found.len());
+            forms.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(forms(&mut topics), [1, 2, 3]);
+        topics.unsubscribe_all(1);
+        assert_eq!(forms(&mut topics), [2, 3]);
+        topics.unsubscribe_all(3);
+        assert_eq!(forms(&mut topics), [2]);
+        topics.unsubscribe_all(2);
+        assert!(forms(&mut topics).is_empty() && topics.matcher.is_empty());
+    }
+
+    #[test]
     fn what_is_owed_is_taken_once_and_only_by_its_slot() {
         let mut topics = Topics::new();
-        let a = topics.subscribe(1, "a", Kind::Exact, || ()).unwrap();
-        let b = topics.subscribe(1, "b", Kind::Exact, || ()).unwrap();
-        topics.subscribe(2, "a", Kind::Exact, || ()).unwrap();
+        let a = topics.subscribe(1, "a", Kind::Exact, 0, || ()).unwrap();
+        let b = topics.subscribe(1, "b", Kind::Exact, 0, || ()).unwrap();
+        topics.subscribe(2, "a", Kind::Exact, 0, || ()).unwrap();
         topics.set_owed(topics.member(1, a).unwrap(), true);
         topics.set_owed(topics.member(1, b).unwrap(), true);
         let mut owed = Vec::new();
@@ -352,18 +438,20 @@ mod tests {
             operations in prop::collection::vec(operation(), 0..300),
         ) {
             let mut topics = Topics::<()>::new();
-            let mut oracle: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+            let mut oracle: BTreeMap<(String, Form), BTreeSet<usize>> = BTreeMap::new();
+            let form_of = |slot: usize| (slot % 3) as Form;
             for operation in operations {
                 match operation {
                     Operation::Subscribe(slot, name) => {
-                        let name = name.to_string();
-                        let is_new = topics.subscribe(slot, &name, Kind::Exact, || ()).is_some();
-                        prop_assert_eq!(is_new, oracle.entry(name).or_default().insert(slot));
+                        let (name, form) = (name.to_string(), form_of(slot));
+                        let is_new = topics.subscribe(slot, &name, Kind::Exact, form, || ()).is_some();
+                        prop_assert_eq!(is_new, oracle.entry((name, form)).or_default().insert(slot));
                     }
                     Operation::Unsubscribe(slot, name) => {
-                        let name = name.to_string();
-                        let was = topics.find(&name, Kind::Exact).is_some_and(|id| topics.unsubscribe(slot, id));
-                        prop_assert_eq!(was, oracle.entry(name).or_default().remove(&slot));
+                        let (name, form) = (name.to_string(), form_of(slot));
+                        let topic = topics.find(&name, Kind::Exact, form);
+                        let was = topic.is_some_and(|id| topics.unsubscribe(slot, id));
+                        prop_assert_eq!(was, oracle.entry((name, form)).or_default().remove(&slot));
                     }
                     Operation::Leave(slot) => {
                         topics.unsubscribe_all(slot);
@@ -371,12 +459,21 @@ mod tests {
                     }
                 }
                 oracle.retain(|_, members| !members.is_empty());
-                prop_assert_eq!(topics.names.len(), oracle.len());
+                let names: BTreeSet<_> = oracle.keys().map(|(name, _)| name).collect();
+                prop_assert_eq!(topics.names.len(), names.len());
+                for name in names {
+                    let mut found = Vec::new();
+                    topics.find_all(name, &mut found);
+                    let forms: BTreeSet<_> = found.iter().map(|id| topics.form(*id)).collect();
+                    let expected = oracle.keys().filter(|(other, _)| other == name);
+                    prop_assert!(forms.iter().eq(expected.map(|(_, form)| form)));
+                    prop_assert_eq!(found.len(), forms.len());
+                }
                 prop_assert_eq!(topics.topics.len(), oracle.len());
                 let total: usize = oracle.values().map(BTreeSet::len).sum();
                 prop_assert_eq!(topics.subscriptions.len(), total);
-                for (name, expected) in &oracle {
-                    let id = topics.find(name, Kind::Exact).unwrap();
+                for ((name, form), expected) in &oracle {
+                    let id = topics.find(name, Kind::Exact, *form).unwrap();
                     let (members, ()) = topics.get(id).unwrap();
                     let found: BTreeSet<_> = members.iter().map(|member| member.slot()).collect();
                     prop_assert_eq!(&found, expected);
@@ -389,7 +486,7 @@ mod tests {
                     let expected: BTreeSet<_> = oracle
                         .iter()
                         .filter(|(_, members)| members.contains(&slot))
-                        .map(|(name, _)| name.clone())
+                        .map(|((name, _), _)| name.clone())
                         .collect();
                     prop_assert_eq!(found, expected);
                 }

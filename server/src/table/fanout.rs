@@ -256,6 +256,7 @@ impl Fanout {
         arena: &Arena,
         deliveries: &mut u64,
     ) -> Option<usize> {
+        let form = self.topics.form(topic);
         let (members, pending) = self.topics.get(topic)?;
         let first = self.sharers.len();
         self.shares.push((first, topic));
@@ -272,6 +273,7 @@ impl Fanout {
                 break;
             }
             self.sharers.push(Some(id));
+            slot.note_compressed(form);
             slot.output.shared = NonZeroU32::new(self.sharers.len() as u32).map(SharedId);
         }
         *deliveries += (self.sharers.len() - first) as u64 * pending.messages;

@@ -47,6 +47,10 @@ impl Table {
         let slot = slots.get_mut(id)?;
         let Stage::WebSocket(connection) = &mut slot.stage else { return None };
         let queued = slot.output.queued(arena) + HEADER_BYTES_MAX + message.len();
+        #[cfg(feature = "deflate")]
+        if connection.compressed_window().is_some() {
+            return None;
+        }
         if slot.output.has_outbox() || queued > marks.max {
             return None;
         }

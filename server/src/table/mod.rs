@@ -39,9 +39,11 @@ use crate::{
     throttle::Throttle,
 };
 use fanout::Fanout;
+#[cfg(feature = "deflate")]
+use quelea_core::deflate::Compress;
 use quelea_core::{
-    CloseCode, CloseFrame, Connection, Context, Event, Message, Received, Violation,
-    connection::SendError, frame::HEADER_BYTES_MAX,
+    CloseCode, CloseFrame, Connection, Context, Event, Message, Received, Role, Violation,
+    connection::SendError, frame::HEADER_BYTES_MAX, handshake,
 };
 use slot::Slot;
 use std::{collections::VecDeque, time::Instant};
@@ -270,6 +272,15 @@ impl Table {
         !self.meter.is_on() || self.meter.take(id.index(), len, now)
     }
 
+    /// What a client that is let in will be, with what is agreed on of compression.
+    pub(crate) fn negotiate(&mut self, _upgrade: &mut handshake::Upgrade<'_>) -> Connection {
+        #[cfg(feature = "deflate")]
+        if let Some(parameters) = _upgrade.negotiate_deflate(&self.context) {
+            return Connection::with_deflate(Role::Server, &parameters, &self.context);
+        }
+        Connection::new(Role::Server)
+    }
+
     /// The handshake is done: from here on it is a WebSocket.
     pub(crate) fn upgrade(&mut self, id: SlotId, connection: Connection) {
         if let Some(slot) = self.slots.get_mut(id) {
@@ -339,6 +350,27 @@ impl Table {
         let status = self.write(id, message.len(), |connection, context, out| {
             connection.send(message, context, out)
         });
+        self.count_sent(message, status);
+        status
+    }
+
+    /// The same, and says whether to compress it.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn send_with(
+        &mut self,
+        id: SlotId,
+        message: Message<'_>,
+        compress: Compress,
+    ) -> SendStatus {
+        let status = self.write(id, message.len(), |connection, context, out| {
+            connection.send_with(message, compress, context, out)
+        });
+        self.count_sent(message, status);
+        status
+    }
+
+    #[inline]
+    fn count_sent(&mut self, message: Message<'_>, status: SendStatus) {
         match status {
             SendStatus::Queued | SendStatus::Backlogged => {
                 self.metrics.messages_sent += 1;
@@ -347,7 +379,6 @@ impl Table {
             SendStatus::Dropped => self.metrics.messages_dropped += 1,
             SendStatus::Closed | SendStatus::Invalid => {}
         }
-        status
     }
 
     /// Sends to any connection of the server.

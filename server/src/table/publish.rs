@@ -10,10 +10,17 @@ use crate::{
     parts::{
         patterns,
         slots::SlotId,
-        topics::{Kind, TopicId},
+        topics::{Form, Kind, TopicId},
     },
 };
+#[cfg(feature = "deflate")]
+use quelea_core::deflate::WindowBits;
 use quelea_core::{Message, frame::HEADER_BYTES_MAX};
+
+/// The largest window, as the form of a topic.
+const FORM_MAX: Form = 15;
+/// What is kept of the memory that a publish is compressed into.
+const FRAME_BYTES_KEPT: usize = 64 << 10;
 
 impl Table {
     /// Subscribes a connection to a topic or a pattern.
@@ -30,7 +37,7 @@ impl Table {
         }
         if self.fanout.topics.count_of_slot(id.index()) >= subscriptions_max {
             let is_there = |topic| self.fanout.topics.is_subscribed(id.index(), topic);
-            if self.fanout.topics.find(name, kind).is_some_and(is_there) {
+            if self.fanout.topics.find(name, kind, self.form_of(id)).is_some_and(is_there) {
                 return SubscribeStatus::Already;
             }
             self.reach(Limit::SubscriptionsMax, Some(id));
@@ -39,7 +46,8 @@ impl Table {
         let overflow = self.fanout.overflow_of(name);
         self.fanout.keeps_latest |= overflow == Overflow::KeepLatest;
         let make = || Pending::new(overflow);
-        let Some(topic) = self.fanout.topics.subscribe(id.index(), name, kind, make) else {
+        let form = self.form_of(id);
+        let Some(topic) = self.fanout.topics.subscribe(id.index(), name, kind, form, make) else {
             return SubscribeStatus::Already;
         };
         // What was published before is not for it.
@@ -53,7 +61,9 @@ impl Table {
 
     /// Ends a subscription; whether there was one. What was published before still arrives.
     pub(crate) fn unsubscribe(&mut self, id: SlotId, name: &str, kind: Kind) -> bool {
-        let Some(topic) = self.fanout.topics.find(name, kind) else { return false };
+        let Some(topic) = self.fanout.topics.find(name, kind, self.form_of(id)) else {
+            return false;
+        };
         if self.slots.get(id).is_none() {
             return false;
         }
@@ -83,7 +93,7 @@ impl Table {
         } else if self.outgoing.is_needed() && !self.outgoing.publish(name, message) {
             Some(Limit::MailboxBytesMax)
         } else {
-            found.iter().for_each(|topic| self.publish_to(*topic, message, except));
+            self.publish_to_all(&found, message, except);
             None
         };
         self.fanout.found = found;
@@ -102,7 +112,7 @@ impl Table {
         let found = self.find_topics(name);
         let has_room = self.have_room_for(&found, message);
         if has_room {
-            found.iter().for_each(|topic| self.publish_to(*topic, message, None));
+            self.publish_to_all(&found, message, None);
             self.metrics.publishes_mailed += 1;
         }
         self.fanout.found = found;
@@ -125,14 +135,66 @@ impl Table {
         })
     }
 
-    fn publish_to(&mut self, topic: TopicId, message: Message<'_>, except: Option<SlotId>) {
+    /// Publishes to these topics, in the form of each: what is compressed for many is compressed once.
+    fn publish_to_all(&mut self, topics: &[TopicId], message: Message<'_>, except: Option<SlotId>) {
+        let form_of = |topic: &TopicId| 1_u16 << self.fanout.topics.form(*topic);
+        let forms = topics.iter().map(form_of).fold(0, |forms, form| forms | form);
+        if forms == 1 {
+            return topics.iter().for_each(|topic| self.publish_to(*topic, message, None, except));
+        }
+        let mut frame = std::mem::take(&mut self.scratch);
+        for form in (0..=FORM_MAX).filter(|form| forms & 1 << form != 0) {
+            frame.clear();
+            self.append_in_form(form, message, &mut frame);
+            for topic in topics {
+                if self.fanout.topics.form(*topic) == form {
+                    self.publish_to(*topic, message, Some(&frame), except);
+                }
+            }
+        }
+        frame.clear();
+        frame.shrink_to(FRAME_BYTES_KEPT);
+        self.scratch = frame;
+    }
+
+    /// In which form a connection is sent what is published: the window of what is compressed for it.
+    fn form_of(&self, _id: SlotId) -> Form {
+        #[cfg(feature = "deflate")]
+        if let Some(Stage::WebSocket(connection)) = self.slots.get(_id).map(|slot| &slot.stage)
+            && let Some(bits) = connection.compressed_window()
+        {
+            return bits.get();
+        }
+        0
+    }
+
+    fn append_in_form(&mut self, _form: Form, message: Message<'_>, frame: &mut Vec<u8>) {
+        #[cfg(feature = "deflate")]
+        if let Some(bits) = WindowBits::new(_form)
+            && self.context.append_compressed(message, bits, frame)
+        {
+            return;
+        }
+        append(message, frame);
+    }
+
+    fn publish_to(
+        &mut self,
+        topic: TopicId,
+        message: Message<'_>,
+        frame: Option<&[u8]>,
+        except: Option<SlotId>,
+    ) {
         let except = except.filter(|id| self.fanout.topics.is_subscribed(id.index(), topic));
         let Some((_, pending)) = self.fanout.topics.get_mut(topic) else { return };
         if !std::mem::replace(&mut pending.is_active, true) {
             self.fanout.active.push(topic);
         }
         let start = pending.bytes.len();
-        append(message, &mut pending.bytes);
+        match frame {
+            Some(frame) => pending.bytes.extend_from_slice(frame),
+            None => append(message, &mut pending.bytes),
+        }
         pending.messages += 1;
         self.fanout.sequence = self.fanout.sequence.wrapping_add(1);
         pending.sequence = self.fanout.sequence;

@@ -151,6 +151,7 @@ impl Table {
             slot.backlogged = true;
             *may_drain = true;
         }
+        slot.note_compressed(fanout.topics.form(topic));
         slot.output.extend(id, arena, dirty, pending.for_slot(id.index()));
         Copied::Done(messages)
     }
@@ -186,6 +187,7 @@ impl Table {
         }
         fanout.owed_turn = fanout.owed_turn.wrapping_add(1);
         let is_settled = fanout.is_settled(topic, member);
+        let form = fanout.topics.form(topic);
         let Some((_, pending)) = fanout.topics.get_mut(topic) else { return };
         // It gets at most one of what it was owed and what is new.
         let mut missed = 1;
@@ -196,6 +198,7 @@ impl Table {
             pending.skip_all(id.index());
         }
         if let Some(latest) = pending.latest_for(id) {
+            slot.note_compressed(form);
             slot.output.buffer(id, arena, dirty).extend_from_slice(latest);
             *copied += latest.len();
             metrics.deliveries += 1;

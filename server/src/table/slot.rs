@@ -1,7 +1,11 @@
 //! One connection of a worker.
 
 use super::output::Output;
-use crate::{metrics::Limit, parts::timer::Tick, protocol::http::HttpConnection};
+use crate::{
+    metrics::Limit,
+    parts::{timer::Tick, topics::Form},
+    protocol::http::HttpConnection,
+};
 use quelea_core::{CloseCode, CloseFrame, Connection};
 
 /// All that a worker keeps for a connection, but for the handler's state.
@@ -101,6 +105,25 @@ impl Slot {
             Stage::Http(_) => false,
             Stage::WebSocket(_) => self.closing != Closing::No,
             Stage::Ending(_) => true,
+        }
+    }
+
+    /// It is sent what was published in this form.
+    #[inline]
+    pub(super) fn note_compressed(&mut self, _form: Form) {
+        #[cfg(feature = "deflate")]
+        if _form != 0
+            && let Stage::WebSocket(connection) = &mut self.stage
+        {
+            connection.sent_compressed();
+        }
+    }
+
+    /// Gives back what it does not need while it is silent.
+    pub(super) fn trim(&mut self) {
+        #[cfg(feature = "deflate")]
+        if let Stage::WebSocket(connection) = &mut self.stage {
+            connection.trim();
         }
     }
 

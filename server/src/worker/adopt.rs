@@ -10,6 +10,7 @@ use crate::{
     parts::slots::SlotId,
     table::Ending,
 };
+use quelea_core::{Connection, Role};
 use std::collections::{HashMap, VecDeque};
 
 /// How many in a tick: as many as a listener accepts in a row.
@@ -203,6 +204,6 @@ impl<H: Handler> Connections<H> {
     fn open_adopted(&mut self, id: SlotId, adopted: Adopted) {
         tracing::debug!(conn = %self.table.conn_id(id), path = adopted.path(), "adopted");
         let state = self.handler.on_adopt(adopted);
-        self.start_websocket(id, state);
+        self.start_websocket(id, state, Connection::new(Role::Server));
     }
 }

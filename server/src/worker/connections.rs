@@ -22,7 +22,7 @@ use crate::{
     },
     throttle::Line,
 };
-use quelea_core::{Connection, Context, Limits, Role, handshake::OriginPolicy, http::HeadLimits};
+use quelea_core::{Connection, Context, Limits, handshake::OriginPolicy, http::HeadLimits};
 use std::{io, net::IpAddr, sync::Arc, time::Instant};
 
 /// The connections of a worker and the handler that serves them.
@@ -54,10 +54,13 @@ impl<H: Handler> Connections<H> {
             fragments_max: config.fragments_max,
         };
         let workers = member.hub.inboxes.len();
+        // A server masks nothing, so no key is ever drawn from this seed.
+        let context = Context::new(limits, [0; 32]);
+        #[cfg(feature = "deflate")]
+        let context = context.with_deflate(config.deflate);
         let table = Table::new(TableOptions {
             worker: member.id,
-            // A server masks nothing, so no key is ever drawn from this seed.
-            context: Context::new(limits, [0; 32]),
+            context,
             marks: Marks {
                 low: config.low_water(),
                 high: config.high_water(),
@@ -192,8 +195,8 @@ impl<H: Handler> Connections<H> {
     }
 
     /// The handshake is done, and this is the state that was made for it.
-    pub(super) fn start_websocket(&mut self, id: SlotId, state: H::State) {
-        self.table.upgrade(id, Connection::new(Role::Server));
+    pub(super) fn start_websocket(&mut self, id: SlotId, state: H::State, connection: Connection) {
+        self.table.upgrade(id, connection);
         self.admission.open();
         self.open += 1;
         self.table.metrics.opened += u64::from(!shows(Mutant::Miscount));

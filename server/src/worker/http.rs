@@ -71,14 +71,14 @@ impl<H: Handler> Connections<H> {
                     },
                 )
                 .map_err(Refused::from)
-                .and_then(|upgrade| {
+                .and_then(|mut upgrade| {
                     if self.is_draining {
                         return Err(Refusal::Draining.into());
                     }
                     if !self.handshakes.take(0, 0, self.table.tick()) {
                         return Err(Refusal::Rate.into());
                     }
-                    self.upgrade(id, peer, &upgrade)
+                    self.upgrade(id, peer, &mut upgrade)
                 });
             if let Err(refused) = upgraded {
                 self.refuse(id, &refused);
@@ -106,11 +106,12 @@ impl<H: Handler> Connections<H> {
         &mut self,
         id: SlotId,
         peer: PeerAddress,
-        upgrade: &handshake::Upgrade<'_>,
+        upgrade: &mut handshake::Upgrade<'_>,
     ) -> Result<(), Refused> {
         let accepted = self.handler.on_upgrade(&Upgrade::new(upgrade, peer));
         let Accept { state, subprotocol, headers } =
             accepted.map_err(|response| Refused { reason: RefusalReason::Handler, response })?;
+        let connection = self.table.negotiate(upgrade);
         let fields = headers.iter().map(|(name, value)| (&**name, &**value));
         let Some(out) = self.table.output(id) else { return Ok(()) };
         if let Err(error) = upgrade.write_response(subprotocol.as_deref(), fields, out) {
@@ -119,7 +120,7 @@ impl<H: Handler> Connections<H> {
             return Err(Refused { reason: RefusalReason::Failed, response });
         }
         tracing::debug!(conn = %self.table.conn_id(id), path = upgrade.request().path(), "open");
-        self.start_websocket(id, state);
+        self.start_websocket(id, state, connection);
         Ok(())
     }
 

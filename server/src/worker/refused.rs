@@ -43,6 +43,7 @@ impl From<handshake::Refusal> for Refused {
             handshake::Refusal::Body => RefusalReason::Body,
             handshake::Refusal::Version => RefusalReason::Version,
             handshake::Refusal::Key => RefusalReason::Key,
+            handshake::Refusal::Extensions => RefusalReason::Extensions,
             handshake::Refusal::Subprotocols => RefusalReason::Subprotocols,
             handshake::Refusal::Origin => RefusalReason::Origin,
             _ => RefusalReason::Malformed,
