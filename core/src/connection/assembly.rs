@@ -36,8 +36,8 @@ pub(super) struct Peer<'p> {
     pub(super) role: Role,
     /// The reserved bits that were agreed on.
     pub(super) reserved_allowed: u8,
-    /// What its compressed messages may refer to.
-    pub(super) window: &'p [u8],
+    /// What its compressed messages may refer to, in two parts.
+    pub(super) window: [&'p [u8]; 2],
 }
 
 /// The frame whose payload is arriving.
@@ -238,7 +238,7 @@ impl Assembly {
         &mut self,
         chunk: &[u8],
         frame: FrameState,
-        _window: &[u8],
+        _window: [&[u8]; 2],
         context: &mut Context,
     ) -> Result<(), Violation> {
         #[cfg(feature = "deflate")]
@@ -372,7 +372,7 @@ mod tests {
         let mut assembly = Assembly { message, fragments: u32::MAX, ..Assembly::default() };
         let mut bytes = *b"\x00\x01x";
         let mut context = Context::new(limits, [0; 32]);
-        let peer = Peer { role: Role::Client, reserved_allowed: 0, window: &[] };
+        let peer = Peer { role: Role::Client, reserved_allowed: 0, window: [&[]; 2] };
         let advanced = assembly.advance(&mut &mut bytes[..], &peer, &mut context);
         assert!(matches!(advanced, Ok(None)), "{advanced:?}");
         assert_eq!((assembly.fragments, &assembly.binary[..]), (u32::MAX, &b"x"[..]));

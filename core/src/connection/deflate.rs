@@ -75,11 +75,11 @@ impl Connection {
         }
     }
 
-    /// What compressed messages of the peer may refer to.
-    pub(super) fn received_window(&self) -> &[u8] {
+    /// What compressed messages of the peer may refer to, in two parts.
+    pub(super) fn received_window(&self) -> [&[u8]; 2] {
         let takeover = self.rare.as_ref().and_then(|rare| rare.takeover.as_ref());
         let window = takeover.and_then(|takeover| takeover.received.as_ref());
-        window.map_or(&[], |window| window.as_bytes())
+        if let Some(window) = window { window.parts() } else { [&[]; 2] }
     }
 
     /// Keeps what the peer's next message may refer to.

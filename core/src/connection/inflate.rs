@@ -40,7 +40,7 @@ impl Assembly {
         &mut self,
         kind: MessageKind,
         payload: &[u8],
-        window: &[u8],
+        window: [&[u8]; 2],
         context: &mut Context,
     ) -> Result<(), Violation> {
         self.message = Some(kind);
@@ -54,7 +54,7 @@ impl Assembly {
         &mut self,
         chunk: &[u8],
         is_last: bool,
-        window: &[u8],
+        window: [&[u8]; 2],
         context: &mut Context,
     ) -> Result<(), Violation> {
         let inflater = self.take_inflater();

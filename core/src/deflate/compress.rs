@@ -43,12 +43,14 @@ impl Compressor {
     }
 
     /// Begins anew, with what was sent before.
-    pub(super) fn begin(&mut self, window: &[u8]) {
+    pub(super) fn begin(&mut self, window: [&[u8]; 2]) {
         self.seen = 0;
         self.deflate.reset();
-        if !window.is_empty() && self.deflate.set_dictionary(window).is_err() {
-            // Without it the result is longer, and as right.
-            self.deflate.reset();
+        for part in window.into_iter().filter(|part| !part.is_empty()) {
+            if self.deflate.set_dictionary(part).is_err() {
+                // Without it the result is longer, and as right.
+                return self.deflate.reset();
+            }
         }
     }
 

@@ -52,16 +52,16 @@ impl Inflater {
     }
 
     /// Begins a message, with what came before it.
-    pub(crate) fn begin(&mut self, window: &[u8]) -> Result<(), Violation> {
+    pub(crate) fn begin(&mut self, window: [&[u8]; 2]) -> Result<(), Violation> {
         self.last_blocks = 0;
-        self.restart(&[window])
+        self.restart(&window)
     }
 
     /// Inflates a piece of the message that began with `window`.
     pub(crate) fn push(
         &mut self,
         mut input: &[u8],
-        window: &[u8],
+        window: [&[u8]; 2],
         scratch: &mut [u8],
         out: &mut impl Output,
     ) -> Result<(), Violation> {
@@ -73,8 +73,8 @@ impl Inflater {
                 if self.last_blocks > LAST_BLOCKS_MAX {
                     return Err(Violation::DeflateInvalid);
                 }
-                let [first, second] = out.written();
-                self.restart(&[window, first, second])?;
+                let ([a, b], [c, d]) = (window, out.written());
+                self.restart(&[a, b, c, d])?;
             }
             self.at = At::Inside;
             let end = scratch.len().min(out.room());
@@ -101,7 +101,7 @@ impl Inflater {
     /// 7.2.3.6 ask for: it is taken, as it can mean nothing else.
     pub(crate) fn finish(
         &mut self,
-        window: &[u8],
+        window: [&[u8]; 2],
         scratch: &mut [u8],
         out: &mut impl Output,
     ) -> Result<(), Violation> {

@@ -90,7 +90,7 @@ impl Streams {
         let Some(SentWindow { window, id }) = sent else {
             let place = &mut self.shared[usize::from(bits.get() - WindowBits::MIN.get())];
             let compressor = place.get_or_insert_with(make);
-            compressor.begin(&[]);
+            compressor.begin([&[]; 2]);
             return compressor.compress(input, &mut self.output, bytes_max);
         };
         let place = if self.busy_max > 0 {
@@ -104,7 +104,7 @@ impl Streams {
             other => other.insert(make()),
         };
         if compressor.seen != *id {
-            compressor.begin(window.as_bytes());
+            compressor.begin(window.parts());
         }
         // It has seen what the peer will not see, unless it is sent.
         compressor.seen = 0;

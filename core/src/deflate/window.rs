@@ -1,26 +1,32 @@
 //! What a connection keeps from one message to the next, and the budget that it is taken from.
 
 use super::{Agreement, WindowBits};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The last bytes that went through a compressor, as far as back references may reach.
 #[derive(Debug)]
 pub(crate) struct Window {
-    bytes: Vec<u8>,
+    /// A ring, so that what is new moves nothing.
+    bytes: VecDeque<u8>,
     bits: WindowBits,
     _reserved: Reserved,
 }
 
 impl Window {
     fn new(bits: WindowBits, reserved: Reserved) -> Self {
-        Self { bytes: Vec::new(), bits, _reserved: reserved }
+        Self { bytes: VecDeque::new(), bits, _reserved: reserved }
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+    /// Its bytes, in order, the oldest first.
+    pub(crate) fn parts(&self) -> [&[u8]; 2] {
+        let (older, newer) = self.bytes.as_slices();
+        [older, newer]
     }
 
     /// Appends what was sent: the oldest makes room for it.
@@ -34,7 +40,7 @@ impl Window {
             let room = len.max(2 * self.bytes.capacity()).min(size);
             self.bytes.reserve_exact(room - kept);
         }
-        self.bytes.extend_from_slice(sent);
+        self.bytes.extend(sent);
     }
 }
 
@@ -163,7 +169,7 @@ mod tests {
             for piece in pieces {
                 window.push(&piece);
                 all.extend_from_slice(&piece);
-                prop_assert_eq!(window.as_bytes(), &all[all.len().saturating_sub(512)..]);
+                prop_assert_eq!(window.parts().concat(), &all[all.len().saturating_sub(512)..]);
                 prop_assert!(window.bytes.capacity() <= 512);
             }
         }
@@ -184,7 +190,7 @@ mod tests {
         sent.window.push(b"sent");
         sent.forget();
         let sent = first.sent(window_bits, &mut budget).unwrap();
-        assert_eq!((sent.id, sent.window.as_bytes()), (2, &b""[..]), "no compressor has seen it");
+        assert_eq!((sent.id, sent.window.parts()), (2, [&b""[..]; 2]), "no compressor has seen it");
         first.sent = None;
         assert_eq!(second.sent(window_bits, &mut budget).map(|sent| sent.id), Some(3));
         drop((first, second));
