@@ -55,28 +55,21 @@ impl Compressor {
     }
 
     /// Compresses `input`, which is not empty, up to a flush; returns the length in `out`, the tail included.
-    /// `None` if that would be `bytes_max` or more: then it has to begin anew.
-    pub(super) fn compress(
-        &mut self,
-        mut input: &[u8],
-        out: &mut Vec<u8>,
-        bytes_max: usize,
-    ) -> Option<usize> {
+    ///
+    /// It goes on to the flush even if the result is longer than the input: what zlib-rs (0.6.8) makes after a
+    /// reset in the middle of a block may be no deflate. `None` if the stream is of no use any more.
+    pub(super) fn compress(&mut self, mut input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut len = 0;
         loop {
             if len == out.len() {
                 out.resize((2 * len).max(OUTPUT_BYTES_MIN), 0);
             }
-            let end = out.len().min(bytes_max);
             let (taken, made) = (self.deflate.total_in(), self.deflate.total_out());
-            self.deflate.compress(input, &mut out[len..end], DeflateFlush::SyncFlush).ok()?;
+            self.deflate.compress(input, &mut out[len..], DeflateFlush::SyncFlush).ok()?;
             input = &input[(self.deflate.total_in() - taken) as usize..];
             len += (self.deflate.total_out() - made) as usize;
-            if len == bytes_max {
-                return None;
-            }
             // Room that is left says that nothing is left to be flushed.
-            if len < end {
+            if len < out.len() {
                 return (input.is_empty() && out[..len].ends_with(&TAIL)).then_some(len);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{
     Policy, Settings, WindowBits,
-    compress::Compressor,
+    compress::{Compressor, TAIL},
     inflate::Inflater,
     window::{Budget, SentWindow},
 };
@@ -84,33 +84,37 @@ impl Streams {
         bits: WindowBits,
         sent: Option<&mut SentWindow>,
     ) -> Option<usize> {
-        let level = self.settings.level;
-        let make = || Box::new(Compressor::new(level, bits));
-        let bytes_max = input.len() + super::compress::TAIL.len();
-        let Some(SentWindow { window, id }) = sent else {
-            let place = &mut self.shared[usize::from(bits.get() - WindowBits::MIN.get())];
-            let compressor = place.get_or_insert_with(make);
-            compressor.begin([&[]; 2]);
-            return compressor.compress(input, &mut self.output, bytes_max);
+        let index = usize::from(bits.get() - WindowBits::MIN.get());
+        let place = match &sent {
+            Some(sent) if self.busy_max > 0 => {
+                self.busy.resize_with(self.busy_max, || None);
+                &mut self.busy[(sent.id % self.busy_max as u64) as usize]
+            }
+            _ => &mut self.shared[index],
         };
-        let place = if self.busy_max > 0 {
-            self.busy.resize_with(self.busy_max, || None);
-            &mut self.busy[(*id % self.busy_max as u64) as usize]
-        } else {
-            &mut self.shared[usize::from(bits.get() - WindowBits::MIN.get())]
-        };
-        let compressor = match place {
-            Some(compressor) if compressor.bits() == bits => compressor,
-            other => other.insert(make()),
-        };
-        if compressor.seen != *id {
-            compressor.begin(window.parts());
+        if place.as_ref().is_none_or(|other| other.bits() != bits) {
+            *place = Some(Box::new(Compressor::new(self.settings.level, bits)));
+        }
+        let compressor = place.as_mut()?;
+        match &sent {
+            Some(sent) if compressor.seen == sent.id => {}
+            Some(sent) => compressor.begin(sent.window.parts()),
+            None => compressor.begin([&[]; 2]),
         }
         // It has seen what the peer will not see, unless it is sent.
         compressor.seen = 0;
-        let len = compressor.compress(input, &mut self.output, bytes_max)?;
-        compressor.seen = *id;
-        window.push(input);
+        let Some(len) = compressor.compress(input, &mut self.output) else {
+            *place = None;
+            return None;
+        };
+        if len >= input.len() + TAIL.len() {
+            self.shrink_output();
+            return None;
+        }
+        if let Some(SentWindow { window, id }) = sent {
+            compressor.seen = *id;
+            window.push(input);
+        }
         Some(len)
     }
 

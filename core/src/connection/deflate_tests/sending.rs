@@ -48,6 +48,28 @@ fn with_takeover_the_second_message_is_shorter_and_what_was_sent_plain_is_no_par
 }
 
 #[test]
+fn what_did_not_shrink_leaves_nothing_to_what_is_compressed_next() {
+    for len in [100, 4000, 70_000, 300_000, 1_000_000] {
+        for policy in [Policy::Shared, takeover(15, 2 << 20), takeover(15, 100 << 10)] {
+            let mut server = end(Role::Server, policy, Parameters::default());
+            let mut client = end(Role::Client, policy, Parameters::default());
+            let (noise, long) = (noise(len), "é€😀".repeat(len / 9));
+            for _ in 0..3 {
+                let End { connection, context, out, .. } = &mut server;
+                connection.send(Message::Binary(&noise), context, out).unwrap();
+                assert_eq!(out[0], 0x82);
+                connection.send(Message::Text(&long), context, out).unwrap();
+                connection.send(Message::Text(JSON), context, out).unwrap();
+                client.receive(&server.take_out());
+                let expected = [Owned::Binary(noise.clone()), text(&long), text(JSON)];
+                assert!(client.events == expected, "{len} {policy:?} {:?}", client.events.last());
+                client.events.clear();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_window_that_was_given_back_is_begun_anew() {
     let policy = takeover(12, 1 << 20);
     let mut server = end(Role::Server, policy, Parameters::default());
