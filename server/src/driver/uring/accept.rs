@@ -73,7 +73,7 @@ impl Acceptor {
         Ok(Self {
             number,
             listener: Some(listener),
-            rooms: Shared::new(TURN as usize * size_of::<Room>()),
+            rooms: Shared::new::<Room>(TURN as usize),
             files: [0; TURN as usize],
             pending: 0,
             accepted: 0,
@@ -260,12 +260,12 @@ impl Acceptor {
         accepted.ok()
     }
 
-    /// Frees the memory.
+    /// Frees the memory, after which it accepts nothing.
     ///
     /// # Safety
-    /// The kernel does not use it any more.
-    pub(super) unsafe fn free(self) {
-        // SAFETY: as above; and nobody else has it.
+    /// This is called once, and from then on neither the kernel nor anybody else uses the memory.
+    pub(super) unsafe fn free(&self) {
+        // SAFETY: as above.
         unsafe { self.rooms.free() };
     }
 }

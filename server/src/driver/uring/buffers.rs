@@ -51,8 +51,8 @@ impl Buffers {
         let Shape { count, bytes, is_incremental } = shape;
         let mut buffers = Self {
             shape,
-            ring: Shared::new(usize::from(count) * size_of::<BufRingEntry>()),
-            bytes: Shared::new(usize::from(count) * bytes),
+            ring: Shared::new::<BufRingEntry>(usize::from(count)),
+            bytes: Shared::new::<u8>(usize::from(count) * bytes),
             filled: vec![0; usize::from(count)].into(),
             tail: 0,
             published: 0,
@@ -151,12 +151,12 @@ impl Buffers {
         }
     }
 
-    /// Frees the memory.
+    /// Frees the memory, after which there are no buffers.
     ///
     /// # Safety
-    /// The kernel does not use it any more.
-    pub(super) unsafe fn free(self) {
-        // SAFETY: as above; and nobody else has it.
+    /// This is called once, and from then on neither the kernel nor anybody else uses the memory.
+    pub(super) unsafe fn free(&self) {
+        // SAFETY: as above.
         unsafe {
             self.ring.free();
             self.bytes.free();

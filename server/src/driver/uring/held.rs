@@ -43,9 +43,17 @@ impl Held {
         self.bytes.get(&id).is_none_or(|bytes| bytes.len() <= PIECE_BYTES)
     }
 
+    /// Frees what was lent last.
+    #[inline]
+    pub(super) fn end_loan(&mut self) {
+        if self.lent.capacity() > 0 {
+            self.lent = Vec::new();
+        }
+    }
+
     /// What it gets first. It is lent until the next call.
     pub(super) fn take(&mut self, id: SlotId) -> &mut [u8] {
-        self.lent.clear();
+        self.end_loan();
         if let Some(mut bytes) = self.bytes.remove(&id) {
             let rest = bytes.split_off(bytes.len().min(PIECE_BYTES));
             if !rest.is_empty() {

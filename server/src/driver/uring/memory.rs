@@ -9,8 +9,7 @@ use std::{
 /// A page: what the kernel asks a ring of buffers to begin at.
 const ALIGN: usize = 4096;
 
-/// Zeroed memory that is not freed by itself: it would be soundest to lose it, should the kernel still be
-/// using it.
+/// Zeroed memory that is not freed by itself: should the kernel still be using it, it is better lost.
 #[derive(Debug)]
 pub(super) struct Shared {
     start: NonNull<u8>,
@@ -22,9 +21,12 @@ pub(super) struct Shared {
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Of a length that is known when the program is written, and not zero.
-    pub(super) fn new(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), ALIGN).expect("no overflow");
+    /// Room for `count` values.
+    pub(super) fn new<T>(count: usize) -> Self {
+        const { assert!(size_of::<T>() > 0 && align_of::<T>() <= ALIGN) };
+        let len = size_of::<T>().checked_mul(count.max(1));
+        let layout = len.and_then(|len| Layout::from_size_align(len, ALIGN).ok());
+        let Some(layout) = layout else { handle_alloc_error(Layout::new::<T>()) };
         // SAFETY: the layout is of at least one byte.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
@@ -38,9 +40,9 @@ impl Shared {
     /// Frees it.
     ///
     /// # Safety
-    /// Neither the kernel nor anybody else uses it any more.
-    pub(super) unsafe fn free(self) {
-        // SAFETY: it was allocated with this layout, and is freed once, as `self` is gone.
+    /// It was not freed before, and from now on neither the kernel nor anybody else uses it.
+    pub(super) unsafe fn free(&self) {
+        // SAFETY: it was allocated with this layout, and is freed once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }

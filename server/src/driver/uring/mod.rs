@@ -7,6 +7,7 @@
 
 mod accept;
 mod buffers;
+mod complete;
 mod connection;
 mod files;
 mod held;
@@ -26,6 +27,7 @@ use super::{Completion, Driver, Later, Listener, ListenerId, Wake};
 use crate::parts::slots::{SLOTS_RESERVED, SlotId};
 use accept::{Accepted, Acceptor};
 use buffers::{Buffers, Shape};
+use complete::Told;
 use connection::{Connection, Flags};
 use files::Files;
 use held::Held;
@@ -36,7 +38,6 @@ use sends::Sends;
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
-    mem::ManuallyDrop,
     os::fd::OwnedFd,
     sync::Arc,
     time::Instant,
@@ -53,9 +54,8 @@ const TURN: u32 = 64;
 pub struct Uring {
     ring: Ring,
     files: Files,
-    /// Freed only once the kernel is known to be done with it.
-    buffers: ManuallyDrop<Buffers>,
-    acceptors: Vec<ManuallyDrop<Acceptor>>,
+    buffers: Buffers,
+    acceptors: Vec<Acceptor>,
     connections: Vec<Connection>,
     sends: Sends,
     /// What the kernel completed, and how much of it was looked at.
@@ -109,7 +109,7 @@ impl Uring {
         Ok(Self {
             ring,
             files,
-            buffers: ManuallyDrop::new(buffers),
+            buffers,
             acceptors: Vec::new(),
             connections: Vec::with_capacity(SLOTS_RESERVED),
             sends: Sends::default(),
@@ -154,14 +154,6 @@ impl Uring {
         }
     }
 
-    /// A connection that something was under way for, perhaps to end it.
-    #[inline]
-    fn any(&mut self, id: SlotId) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(id.index())
-            .filter(|connection| connection.generation == id.generation())
-    }
-
     /// Submits what stands at the begin of each wait.
     fn prepare(&mut self) {
         for file in self.files.take_dropped() {
@@ -174,6 +166,7 @@ impl Uring {
             self.is_watching_wakes = true;
             self.ring.push(&Operation::watch_wakes(self.waker.fd()));
         }
+        self.held.end_loan();
         self.buffers.give_back();
         self.buffers.publish();
         for _ in 0..self.starved.len().min(self.buffers.given()) {
@@ -200,210 +193,13 @@ impl Uring {
         let is_ready = !self.accepted.is_empty()
             || self.held.is_due()
             || self.sends.has_shorts()
-            || self.acceptors.iter().any(|acceptor| acceptor.is_finishing());
+            || self.acceptors.iter().any(Acceptor::is_finishing);
         if is_ready {
             return Wait::Collect;
         }
-        let retries = self.acceptors.iter().filter_map(|acceptor| acceptor.retry_at());
+        let retries = self.acceptors.iter().filter_map(Acceptor::retry_at);
         let until = until.into_iter().chain(retries).min();
         Wait::For(until.map(|until| until.saturating_duration_since(self.now)))
-    }
-
-    /// Takes what is complete from the kernel, and looks at once at what became of the sends.
-    fn collect(&mut self) -> usize {
-        let first = self.completions.len();
-        let (mut received, mut has_sends) = (0, false);
-        for completion in self.ring.completions() {
-            received += completion.result().max(0) as usize;
-            has_sends |= matches!(Subject::of(completion.user_data()), Subject::Send(_));
-            self.completions.push(completion);
-        }
-        if has_sends {
-            self.complete_sends(first);
-        }
-        received
-    }
-
-    #[cold]
-    fn complete_sends(&mut self, first: usize) {
-        for index in first..self.completions.len() {
-            let completion = &self.completions[index];
-            if let Subject::Send(place) = Subject::of(completion.user_data()) {
-                let result = completion.result();
-                self.complete_send(place, result);
-            }
-        }
-    }
-
-    fn complete_send(&mut self, place: usize, result: i32) {
-        let sent = result.max(0) as usize;
-        let Some(id) = self.sends.correct(place, sent) else { return };
-        let Some(connection) = self.connection(id) else { return };
-        let flags = &mut connection.flags;
-        flags.set(Flags::BLOCKED, true);
-        let has_failed = result < 0 && !matches!(-result, libc::EAGAIN | libc::EINTR);
-        if (has_failed || flags.has(Flags::FAILED)) && flags.has(Flags::ENDED) {
-            // It is told already that nothing more comes. What is left goes nowhere.
-            return;
-        }
-        self.sends.push_short(id, sent);
-        if has_failed {
-            // It is told by receiving, which may still find bytes.
-            self.fail(id, Flags::BROKEN);
-        }
-        self.unsettle(id);
-    }
-
-    /// What is to be told of a completion, if anything is.
-    #[inline]
-    fn complete(&mut self, completion: &cqueue::Entry) -> Option<Told> {
-        let result = completion.result();
-        match Subject::of(completion.user_data()) {
-            Subject::Receive(id) => self.complete_receive(id, completion),
-            Subject::Failure(id) => self.complete_watch(id, Flags::WATCHING_FAILURE, completion),
-            Subject::Room(id) => self.complete_watch(id, Flags::WATCHING_ROOM, completion),
-            Subject::Close(id) => {
-                let connection = self.any(id)?;
-                connection.flags.set(Flags::CLOSED, true);
-                let file = connection.file;
-                self.files.give_back(file);
-                self.finish_close(id)
-            }
-            Subject::Accept { listener, place } => {
-                let Self { acceptors, files, now, .. } = self;
-                let accepted = acceptors.get_mut(listener)?.complete(place, result, files, *now)?;
-                Some(Told::Accepted(accepted))
-            }
-            Subject::Queue { listener } => {
-                let Self { acceptors, files, now, .. } = self;
-                let accepted = acceptors.get_mut(listener)?.complete_watch(result, files, *now)?;
-                Some(Told::Accepted(accepted))
-            }
-            Subject::Shutdown(id) => {
-                let connection = self.connections.get_mut(id.index())?;
-                connection.complete_shutdown(id, result, &mut self.ring);
-                None
-            }
-            Subject::Discard(file) => {
-                self.files.give_back(file);
-                None
-            }
-            Subject::Wake => {
-                self.is_watching_wakes &= cqueue::more(completion.flags());
-                Some(Told::Woken)
-            }
-            // What failed is seen elsewhere: a cancellation of nothing.
-            Subject::Nothing | Subject::Send(_) => None,
-        }
-    }
-
-    #[inline]
-    fn complete_receive(&mut self, id: SlotId, completion: &cqueue::Entry) -> Option<Told> {
-        let Some(connection) = self.any(id) else {
-            debug_assert!(false, "no slot is free while something is under way for it");
-            self.buffers.take(completion);
-            return None;
-        };
-        let flags = &mut connection.flags;
-        let has_ended = !cqueue::more(completion.flags());
-        if has_ended {
-            flags.set(Flags::RECEIVING | Flags::CANCELLING, false);
-        }
-        if flags.has(Flags::CLOSING) || flags.has(Flags::ENDED) {
-            self.buffers.take(completion);
-            return self.finish_close(id);
-        }
-        let result = completion.result();
-        if result <= 0 {
-            self.buffers.take(completion);
-            return self.complete_empty_receive(id, result);
-        }
-        let holds = flags.holds();
-        if holds {
-            flags.set(Flags::HELD, true);
-            self.held.add(id, self.buffers.take(completion));
-        }
-        if has_ended {
-            self.unsettle(id);
-        }
-        (!holds).then_some(Told::Received(id))
-    }
-
-    /// Receiving ended, and found nothing.
-    fn complete_empty_receive(&mut self, id: SlotId, result: i32) -> Option<Told> {
-        let Self { connections, starved, .. } = self;
-        let flags = &mut find(connections, id)?.flags;
-        let error = match -result {
-            libc::ENOBUFS => {
-                flags.set(Flags::STARVED, true);
-                starved.push_back(id);
-                return None;
-            }
-            // A FIN stays where it is.
-            0 if flags.holds() => return None,
-            0 => flags.has(Flags::BROKEN).then(|| ErrorKind::BrokenPipe.into()),
-            libc::EAGAIN if flags.has(Flags::FAILED) => Some(ErrorKind::BrokenPipe.into()),
-            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {
-                self.unsettle(id);
-                return None;
-            }
-            _ if flags.has(Flags::HELD) => {
-                self.fail(id, Flags::BROKEN);
-                return None;
-            }
-            error => Some(io::Error::from_raw_os_error(error)),
-        };
-        flags.set(Flags::ENDED, true);
-        Some(Told::Ended(id, error))
-    }
-
-    /// A connection failed: that is told behind what came before, even while it is paused.
-    fn fail(&mut self, id: SlotId, how: u16) {
-        let Some(connection) = self.connection(id) else { return };
-        connection.flags.set(Flags::FAILED | how, true);
-        if connection.flags.has(Flags::HELD) {
-            self.held.release(id);
-        }
-        self.unsettle(id);
-    }
-
-    fn complete_watch(
-        &mut self,
-        id: SlotId,
-        flag: u16,
-        completion: &cqueue::Entry,
-    ) -> Option<Told> {
-        let flags = &mut self.any(id)?.flags;
-        let has_ended = !cqueue::more(completion.flags());
-        if has_ended {
-            flags.set(flag, false);
-        }
-        if flags.has(Flags::CLOSING) {
-            return self.finish_close(id);
-        }
-        let seen = completion.result().max(0);
-        let has_failed = seen & i32::from(libc::POLLERR | libc::POLLHUP) != 0;
-        let has_room = seen & i32::from(libc::POLLOUT) != 0 || has_failed;
-        let is_told = flag == Flags::WATCHING_ROOM && has_room && flags.has(Flags::BLOCKED);
-        if is_told {
-            flags.set(Flags::BLOCKED, false);
-        }
-        if has_failed {
-            self.fail(id, 0);
-        } else if has_ended {
-            self.unsettle(id);
-        }
-        is_told.then_some(Told::Writable(id))
-    }
-
-    /// Frees the slot if the kernel is done with it.
-    fn finish_close(&mut self, id: SlotId) -> Option<Told> {
-        let connection = self.any(id)?;
-        if !connection.flags.is_over() {
-            return None;
-        }
-        *connection = Connection::default();
-        Some(Told::Closed(id))
     }
 
     /// A connection that is told now what was held for it.
@@ -443,16 +239,6 @@ impl Uring {
     }
 }
 
-/// What there is to tell: a [`Completion`] that borrows nothing.
-enum Told {
-    Received(SlotId),
-    Ended(SlotId, Option<io::Error>),
-    Writable(SlotId),
-    Closed(SlotId),
-    Accepted(Accepted),
-    Woken,
-}
-
 impl Driver for Uring {
     type Socket = DirectSocket;
     type Listener = Listener;
@@ -471,7 +257,7 @@ impl Driver for Uring {
 
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
         let number = self.acceptors.len();
-        self.acceptors.push(ManuallyDrop::new(Acceptor::new(number, listener)?));
+        self.acceptors.push(Acceptor::new(number, listener)?);
         Ok(ListenerId(number))
     }
 
@@ -556,16 +342,21 @@ impl Driver for Uring {
         self.completions.drain(..self.taken);
         self.taken = 0;
         let mut received = self.collect();
-        self.is_behind = self.ring.has_more();
-        while self.is_behind
-            && self.completions.len() < COMPLETIONS_MAX
-            && received < RECEIVED_BYTES_MAX
-        {
-            let before = self.completions.len();
-            self.ring.enter(Wait::Collect)?;
-            received += self.collect();
-            // The kernel may say that there is more when it just gave all.
-            self.is_behind = self.ring.has_more() && self.completions.len() > before;
+        if matches!(patience, Wait::Submit) {
+            // There is more behind what is there.
+            self.is_behind = true;
+        } else {
+            self.is_behind = self.ring.has_more();
+            while self.is_behind
+                && self.completions.len() < COMPLETIONS_MAX
+                && received < RECEIVED_BYTES_MAX
+            {
+                let before = self.completions.len();
+                self.ring.enter(Wait::Collect)?;
+                received += self.collect();
+                // The kernel may say that there is more when it just gave all.
+                self.is_behind = self.ring.has_more() && self.completions.len() > before;
+            }
         }
         self.finish_accepting();
         Ok(())
@@ -625,10 +416,10 @@ impl Drop for Uring {
             // Better to lose memory than to have the kernel write to what it has become.
             return;
         }
-        // SAFETY: the kernel is done with the memory; and neither is used again, as `self` is gone.
+        // SAFETY: the kernel is done with the memory, and nothing else of `self` is used again.
         unsafe {
-            ManuallyDrop::take(&mut self.buffers).free();
-            self.acceptors.drain(..).for_each(|acceptor| ManuallyDrop::into_inner(acceptor).free());
+            self.buffers.free();
+            self.acceptors.iter().for_each(|acceptor| acceptor.free());
         }
     }
 }
@@ -639,6 +430,12 @@ fn find(connections: &mut [Connection], id: SlotId) -> Option<&mut Connection> {
     connections.get_mut(id.index()).filter(|connection| {
         connection.generation == id.generation() && !connection.flags.has(Flags::CLOSING)
     })
+}
+
+/// A connection that something is under way for, perhaps to end it.
+#[inline]
+fn any(connections: &mut [Connection], id: SlotId) -> Option<&mut Connection> {
+    connections.get_mut(id.index()).filter(|connection| connection.generation == id.generation())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one clock of the worker")]

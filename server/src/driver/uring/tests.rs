@@ -8,6 +8,7 @@ use crate::driver::{
 use crate::parts::slots::SlotId;
 use socket2::Socket;
 use std::{
+    io::{ErrorKind, Read},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
@@ -209,4 +210,75 @@ fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later(
     world.driver.finish_accept(listener);
     world.driver.stop_accept(listener);
     assert!(world.driver.next().is_none());
+}
+
+#[test]
+fn a_fin_never_reaches_who_has_the_place_of_one_that_was_closed_behind_it() {
+    const COUNT: u32 = 64;
+    let mut driver = driver(0);
+    for generation in 1..30 {
+        let (ids, mut peers) = open_pairs(&mut driver, COUNT, generation);
+        // What does this in the kernel is busy with so many.
+        ids.iter().for_each(|id| driver.shutdown(*id));
+        close_all(&mut driver, &ids);
+        // They get the places of the others.
+        let (next_ids, mut next_peers) = open_pairs(&mut driver, COUNT, generation);
+        for peer in &mut peers {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+        for peer in &mut next_peers {
+            peer.set_nonblocking(true).unwrap();
+            let received = peer.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(received, Err(ErrorKind::WouldBlock), "in round {generation}");
+        }
+        close_all(&mut driver, &next_ids);
+    }
+}
+
+fn open_pairs(driver: &mut Uring, count: u32, generation: u32) -> (Vec<SlotId>, Vec<UnixStream>) {
+    let pairs = (0..count).map(|index| {
+        let (own, peer) = UnixStream::pair().unwrap();
+        let id = SlotId::new(index, generation);
+        let socket = driver.adopt(own.into()).unwrap();
+        driver.open(id, socket).unwrap();
+        (id, peer)
+    });
+    let pairs = pairs.unzip();
+    let now = driver.now();
+    driver.wait([].into_iter(), Some(now)).unwrap();
+    pairs
+}
+
+fn close_all(driver: &mut Uring, ids: &[SlotId]) {
+    ids.iter().for_each(|id| driver.close(*id));
+    let until = driver.now() + Duration::from_secs(10);
+    let mut left = ids.len();
+    while left > 0 {
+        assert!(driver.now() < until, "{left} were not closed");
+        driver.wait([].into_iter(), Some(until)).unwrap();
+        while let Some(completion) = driver.next() {
+            left -= usize::from(matches!(completion, Completion::Closed { .. }));
+        }
+    }
+}
+
+#[test]
+fn sends_that_panic_half_way_are_never_submitted() {
+    let mut driver = driver(0);
+    let (own, mut peer) = UnixStream::pair().unwrap();
+    let socket = driver.adopt(own.into()).unwrap();
+    let id = SlotId::new(0, 1);
+    driver.open(id, socket).unwrap();
+    let now = Some(driver.now());
+    driver.wait([].into_iter(), now).unwrap();
+    let bytes = b"of who is gone".to_vec();
+    let sends = [Some(&bytes[..]), None].into_iter();
+    let sends = sends.map(|bytes| (id, bytes.expect("as told")));
+    let panicked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.wait(sends, now)));
+    assert!(panicked.is_err());
+    drop(bytes);
+    assert!(driver.wait([].into_iter(), now).is_err());
+    drop(driver);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "nothing was sent");
 }
