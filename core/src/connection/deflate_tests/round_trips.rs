@@ -152,3 +152,78 @@ proptest! {
         prop_assert_eq!(&cut.out, &whole.out);
     }
 }
+
+mod windows {
+    use super::*;
+    use miniz_oxide::inflate::{
+        TINFLStatus,
+        core::{DecompressorOxide, decompress, inflate_flags::TINFL_FLAG_HAS_MORE_INPUT},
+    };
+
+    /// A decompressor that has no more than a window: what refers beyond it is an error.
+    struct Strict {
+        state: DecompressorOxide,
+        ring: Vec<u8>,
+        at: usize,
+    }
+
+    impl Strict {
+        fn new(bits: u8) -> Self {
+            Self { state: DecompressorOxide::new(), ring: vec![0; 1 << bits], at: 0 }
+        }
+
+        fn inflate(&mut self, mut input: &[u8]) -> Vec<u8> {
+            let mut output = Vec::new();
+            loop {
+                let (status, taken, made) = decompress(
+                    &mut self.state,
+                    input,
+                    &mut self.ring,
+                    self.at,
+                    TINFL_FLAG_HAS_MORE_INPUT,
+                );
+                input = &input[taken..];
+                output.extend_from_slice(&self.ring[self.at..self.at + made]);
+                self.at = (self.at + made) % self.ring.len();
+                match status {
+                    TINFLStatus::HasMoreOutput => {}
+                    TINFLStatus::NeedsMoreInput => return output,
+                    failed => panic!("{failed:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_oracle_fails_what_refers_to_more_than_its_window() {
+        let far = [noise(600), noise(600)].concat();
+        let mut compressor = CompressorOxide::default();
+        compressor.set_format_and_level(DataFormat::Raw, 6);
+        let compressed = oracle_deflate(&mut compressor, &far);
+        assert_eq!(Strict::new(10).inflate(&compressed), far);
+        assert!(std::panic::catch_unwind(|| Strict::new(9).inflate(&compressed)).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(192))]
+
+        #[test]
+        fn nothing_refers_to_more_than_the_window_that_was_agreed_on(
+            bits in 9u8..=15, texts in texts(), policy in policies(), level in 1u8..=9,
+        ) {
+            let parameters =
+                Parameters { server_max_window_bits: WindowBits::new(bits), ..Parameters::default() };
+            let mut server = end(Role::Server, policy, parameters);
+            server.context.streams.settings.level = level;
+            let mut peer = Strict::new(bits);
+            for sent in texts.iter().chain(&texts) {
+                let frames = frames_of(&send(&mut server, sent));
+                let [(first, payload)] = &frames[..] else { panic!("one frame") };
+                if *first == 0xc1 {
+                    let read = peer.inflate(&[payload, &[0, 0, 0xff, 0xff][..]].concat());
+                    prop_assert_eq!(&read[..], sent.as_bytes());
+                }
+            }
+        }
+    }
+}
