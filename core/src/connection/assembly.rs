@@ -256,9 +256,10 @@ impl Assembly {
         remaining: u64,
         context: &mut Context,
     ) -> Result<(), Violation> {
+        let bytes_max = context.limits.message_bytes_max;
         if self.message == Some(MessageKind::Text) {
             let held = self.text.len() + self.stream.begun_len();
-            let room = Room::new(held, self.text.capacity(), chunk.len(), remaining);
+            let room = Room::new(held, self.text.capacity(), chunk.len(), remaining, bytes_max);
             if let Some(room) = room {
                 match room.used_buffer(context).map(String::from_utf8) {
                     Some(Ok(mut text)) => {
@@ -270,7 +271,8 @@ impl Assembly {
             }
             self.stream.push(chunk, &mut self.text).map_err(|_| Violation::TextNotUtf8)?;
         } else {
-            let room = Room::new(self.binary.len(), self.binary.capacity(), chunk.len(), remaining);
+            let (held, capacity) = (self.binary.len(), self.binary.capacity());
+            let room = Room::new(held, capacity, chunk.len(), remaining, bytes_max);
             if let Some(room) = room {
                 match room.used_buffer(context) {
                     Some(mut binary) => {
@@ -334,14 +336,20 @@ pub(super) const fn payload_bytes_max(limits: &Limits, is_compressed: bool) -> u
 struct Room {
     /// What its frame has announced, but no more than what has arrived vouches for.
     least: usize,
-    /// At least twice what it had, if it grows: so that it does in few steps.
+    /// At least twice what it had, if it grows, or all that a message may have: so that it does in few steps.
     bytes: usize,
     most: usize,
 }
 
 impl Room {
     /// `None` if the buffer is large enough, or small.
-    fn new(held: usize, capacity: usize, more: usize, remaining: u64) -> Option<Self> {
+    fn new(
+        held: usize,
+        capacity: usize,
+        more: usize,
+        remaining: u64,
+        bytes_max: usize,
+    ) -> Option<Self> {
         let arrived = held + more;
         if arrived <= capacity.max(POOL_ENTRY_BYTES_MAX) {
             return None;
@@ -349,7 +357,7 @@ impl Room {
         let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
         let most = arrived.saturating_mul(ROOM_MAX);
         let least = arrived.saturating_add(remaining).min(most);
-        Some(Self { least, bytes: least.max(2 * capacity), most })
+        Some(Self { least, bytes: least.max(bytes_max.min(2 * capacity)), most })
     }
 
     fn used_buffer(&self, context: &mut Context) -> Option<Vec<u8>> {

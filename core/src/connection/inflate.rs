@@ -28,10 +28,10 @@ impl Compressed {
     }
 }
 
-/// How much of a message is kept before it is inflated as it comes. Its memory is at most eight times what came:
-/// if it is inflated from an eighth of the limit on, and if the inflater is not much for what came.
+/// How much of a message is kept before it is inflated as it comes: an eighth of what it may take from then on, which
+/// is its inflater and a buffer.
 fn held_bytes_max(limits: &Limits) -> usize {
-    (limits.message_bytes_max / 8).max(8 << 10)
+    limits.message_bytes_max.max(POOL_ENTRY_BYTES_MAX).saturating_add(Inflater::BYTES) / 8
 }
 
 impl Assembly {
@@ -79,7 +79,8 @@ impl Assembly {
             if is_last { inflater.finish(window, &mut scratch, &mut into) } else { Ok(()) }
         })();
         context.streams.keep_scratch(scratch);
-        if held.capacity() > POOL_ENTRY_BYTES_MAX {
+        if !is_last || held.capacity() > POOL_ENTRY_BYTES_MAX {
+            // If it is small it is freed: it is not needed while the rest comes.
             context.keep_large(held);
         } else {
             self.compressed.held = held;
@@ -91,6 +92,12 @@ impl Assembly {
             self.compressed.inflater = Some(inflater);
         }
         result
+    }
+
+    /// What its inflater takes.
+    #[cfg(test)]
+    pub(super) const fn inflater_bytes(&self) -> usize {
+        if self.compressed.inflater.is_some() { Inflater::BYTES } else { 0 }
     }
 
     pub(super) fn take_inflater(&mut self) -> Option<Box<Inflater>> {

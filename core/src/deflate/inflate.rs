@@ -44,7 +44,7 @@ enum At {
 
 impl Inflater {
     /// About how many bytes one takes: a window, and tables of codes.
-    pub(super) const BYTES: usize = 48 << 10;
+    pub(crate) const BYTES: usize = 48 << 10;
 
     pub(super) fn new() -> Self {
         let inflate = Inflate::new(false, WindowBits::MAX.get());

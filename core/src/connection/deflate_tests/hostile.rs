@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SMALL: Limits = Limits { message_bytes_max: 100_000, fragments_max: 100 };
+const SMALL: Limits = Limits { message_bytes_max: 100_000, fragments_max: 1000 };
 
 fn failed(payload: &[u8], violation: Violation) {
     for chunk_len in [1, 10_000] {
@@ -66,14 +66,30 @@ fn a_bomb_fails_with_1009_and_takes_no_more_memory_than_the_limit() {
 
 #[test]
 fn an_unfinished_message_takes_at_most_eight_times_what_came_of_it() {
-    let limits = Limits { message_bytes_max: 1 << 20, ..SMALL };
-    let bomb = by_oracle(&vec![0; 1 << 20]);
-    let mut server = with_limits(Role::Server, Policy::Shared, BY_ITSELF, limits);
-    server.receive(&masked(0x42, &bomb));
-    let assembly = server.connection.assembly.as_ref().unwrap();
-    assert!(assembly.capacity() < 8 * bomb.len(), "{}", assembly.capacity());
-    server.receive(&masked(0x80, b""));
-    assert_eq!(server.events, [Owned::Binary(vec![0; 1 << 20])]);
+    for bytes_max in [50_000, 70_000, 140_000, 600_000, 1 << 20, 1_100_000] {
+        for kind in [0x41, 0x42] {
+            let limits = Limits { message_bytes_max: bytes_max, ..SMALL };
+            // As long as it takes, without an end.
+            let mut compressor = CompressorOxide::default();
+            compressor.set_format_and_level(DataFormat::Raw, 6);
+            let bomb = oracle_deflate(&mut compressor, &vec![0; bytes_max]);
+            let empty_blocks = b"\x00\x00\x00\xff\xff".repeat(bytes_max / 8 / 5);
+            let parts = [&bomb, &b"\x00\x00\xff\xff"[..], &empty_blocks].concat();
+            let mut server = with_limits(Role::Server, Policy::Shared, BY_ITSELF, limits);
+            let mut came = 0;
+            let mut first = kind;
+            for part in parts.chunks(500) {
+                server.receive(&masked(first, part));
+                (first, came) = (0, came + part.len());
+                let assembly = server.connection.assembly.as_ref().unwrap();
+                let bytes = assembly.capacity() + assembly.inflater_bytes();
+                assert!(bytes <= 8 * came + 4096, "{bytes} for {came}, limit {bytes_max}");
+            }
+            server.receive(&masked(0x80, b"\x00"));
+            assert_eq!(server.events.len(), 1);
+            assert!(!matches!(server.events[0], Owned::Failed(_)), "{bytes_max}");
+        }
+    }
 }
 
 #[test]
