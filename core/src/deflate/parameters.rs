@@ -15,11 +15,12 @@ pub(crate) const NAME: &str = "permessage-deflate";
 pub struct Offer {
     /// The server is to compress each message by itself.
     pub server_no_context_takeover: bool,
-    /// The client will compress each message by itself, whatever the answer says.
+    /// The client will compress each message by itself, whatever the answer says (section 7.1.1.2).
     pub client_no_context_takeover: bool,
     /// The server is to use no larger window.
     pub server_max_window_bits: Option<WindowBits>,
-    /// The server may limit the client's window: to this at most.
+    /// The server may limit the client's window. Below [`WindowBits::MAX`], the client will use no larger one than
+    /// this, whatever the answer says (section 7.1.2.2).
     pub client_max_window_bits: Option<WindowBits>,
 }
 
@@ -94,9 +95,27 @@ impl Parameters {
         })
     }
 
+    /// What an answer with these parameters agrees on; `None` if it fits none of the offers.
+    ///
+    /// A server may rely on what an offer says of the client, without a word of it in its answer. It does not
+    /// tell which offer it took: so all that it may have taken are kept to.
+    pub(crate) fn of_offers(self, offers: &[Offer]) -> Option<Self> {
+        let mut agreed = None;
+        for offer in offers.iter().filter(|offer| self.accept(offer)) {
+            let agreed = agreed.get_or_insert(self);
+            agreed.client_no_context_takeover |= offer.client_no_context_takeover;
+            if let Some(bits) = offer.client_max_window_bits.filter(|bits| *bits < WindowBits::MAX)
+            {
+                let answered = agreed.client_max_window_bits.unwrap_or(WindowBits::MAX);
+                agreed.client_max_window_bits = Some(answered.min(bits));
+            }
+        }
+        agreed
+    }
+
     /// Whether they answer an offer: no parameter that it does not allow, none missing that it demands
     /// (sections 7.1.1 and 7.1.2).
-    pub(crate) fn accept(&self, offer: &Offer) -> bool {
+    fn accept(&self, offer: &Offer) -> bool {
         let server_keeps_window = match (offer.server_max_window_bits, self.server_max_window_bits)
         {
             (Some(offered), Some(answered)) => answered <= offered,

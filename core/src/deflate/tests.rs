@@ -258,6 +258,33 @@ fn rfc7692_7_1_an_answer_that_fits_any_of_the_offers_is_taken() {
 }
 
 #[test]
+fn rfc7692_7_1_what_the_client_said_it_will_do_it_does_whatever_the_answer_says() {
+    let by_itself = Offer { client_no_context_takeover: true, ..Offer::default() };
+    let asks_more = Offer { server_no_context_takeover: true, ..Offer::default() };
+    let answer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    for (offers, expected) in [
+        (&[by_itself][..], true),
+        (&[Offer::default(), by_itself], true),
+        (&[asks_more, by_itself], true),
+        (&[Offer::default(), Offer { server_no_context_takeover: true, ..by_itself }], false),
+    ] {
+        let agreed = checked(offers, answer).unwrap().unwrap();
+        assert_eq!(agreed.client_no_context_takeover, expected, "{offers:?}");
+    }
+    let small = Offer { client_max_window_bits: WindowBits::new(10), ..Offer::default() };
+    for (offers, answer, expected) in [
+        (&[small][..], "", 10),
+        (&[small], "; client_max_window_bits=9", 9),
+        (&[small, Offer { client_max_window_bits: WindowBits::new(15), ..small }], "", 10),
+        (&[Offer { server_no_context_takeover: true, ..small }, Offer::default()], "", 15),
+    ] {
+        let answer = format!("Sec-WebSocket-Extensions: permessage-deflate{answer}\r\n");
+        let (sent, _) = checked(offers, &answer).unwrap().unwrap().directions(Role::Client);
+        assert_eq!(sent.window_bits.get(), expected, "{offers:?}");
+    }
+}
+
+#[test]
 fn nine_to_fifteen_are_window_bits() {
     let known: Vec<_> = (0..=u8::MAX).filter_map(WindowBits::new).map(WindowBits::get).collect();
     assert_eq!(known, [9, 10, 11, 12, 13, 14, 15]);

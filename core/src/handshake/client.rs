@@ -178,7 +178,7 @@ impl ClientRequest<'_> {
             _ => return Err(ClientHandshakeError::Extension),
         };
         Parameters::from_answer(&extension)
-            .filter(|answer| self.deflate.iter().any(|offer| answer.accept(offer)))
+            .and_then(|answer| answer.of_offers(self.deflate))
             .map(Some)
             .ok_or(ClientHandshakeError::Deflate)
     }
