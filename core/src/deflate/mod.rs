@@ -74,6 +74,10 @@ pub enum Policy {
     /// A connection takes up to two windows of 2^`window_bits` bytes, only as far as they have been filled: one
     /// from the first message it receives, one from the first it sends. A context takes what it does with
     /// [`Policy::Shared`], and `budget_bytes` at most for the windows and busy compressors of all its connections.
+    ///
+    /// What it costs of CPU time depends on `window_bits`: a connection whose last message another one's followed on
+    /// the same compressor has its window hashed again before its next. With 15 that takes 20 us, with 12 it takes 3,
+    /// with 9 less than 1; a busy compressor that has it still takes none. There are at most 64 of them.
     Takeover {
         /// The largest window that is agreed on, each way. What a client compresses is only bounded if
         /// it allows it (`client_max_window_bits`, as all browsers but Firefox do): from others
@@ -91,7 +95,7 @@ pub struct Settings {
     /// Whether, and at which cost in memory. Default: [`Policy::Off`].
     pub policy: Policy,
     /// The shortest message that is compressed, in bytes. Default: 128. To compress one costs 2 us
-    /// however short it is, and below that little is gained.
+    /// however short it is ([`Policy::Takeover`] says when more), and below that little is gained.
     pub message_bytes_min: usize,
     /// From 1, fast, to 9, small; what is beyond counts as the nearest. Default: 1. Of 1 KiB of JSON level 1
     /// makes 340 bytes in 2.4 us, level 2 makes 274 in 6.6 us, level 6 makes 259 in 7.4 us.

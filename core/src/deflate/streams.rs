@@ -26,7 +26,7 @@ pub(crate) struct Streams {
     /// By the size of their window, for messages by themselves.
     shared: [Option<Box<Compressor>>; SIZES],
     /// For windows, each at the place that follows from its number: what another connection
-    /// compresses with it in between costs one that sends often a copy of its window.
+    /// compresses with it in between costs one that sends often its window, hashed again.
     busy: Vec<Option<Box<Compressor>>>,
     busy_max: usize,
     #[expect(clippy::vec_box, reason = "the boxes themselves move into connections and back")]
