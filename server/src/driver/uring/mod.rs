@@ -342,6 +342,11 @@ impl Driver for Uring {
         self.completions.drain(..self.taken);
         self.taken = 0;
         let mut received = self.collect();
+        // A send that was short has to be known now: what tells of it may be in the kernel still.
+        while self.ring.has_overflowed() {
+            self.ring.enter(Wait::Collect)?;
+            received += self.collect();
+        }
         if matches!(patience, Wait::Submit) {
             // There is more behind what is there.
             self.is_behind = true;

@@ -242,6 +242,11 @@ impl Ring {
         queue.taskrun() || queue.cq_overflow()
     }
 
+    /// Whether the kernel had no room for a completion: it keeps those until it is asked for more.
+    pub(super) fn has_overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
     /// Replaces a file of the table.
     pub(super) fn install(&mut self, file: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.enable()?;

@@ -1,4 +1,9 @@
-use super::{Uring, buffers::Shape, ring::TaskRun};
+use super::{
+    Uring,
+    buffers::Shape,
+    operation::{Operation, Subject},
+    ring::TaskRun,
+};
 use crate::address::PeerAddress;
 use crate::driver::{
     Completion, Driver, Listener, ListenerId,
@@ -281,4 +286,33 @@ fn sends_that_panic_half_way_are_never_submitted() {
     assert!(driver.wait([].into_iter(), now).is_err());
     drop(driver);
     assert_eq!(peer.read(&mut [0]).unwrap(), 0, "nothing was sent");
+}
+
+/// A connection to nobody but the test, and its peer.
+fn adopt(driver: &mut Uring, id: SlotId) -> UnixStream {
+    let (peer, stream) = UnixStream::pair().unwrap();
+    let socket = driver.adopt(stream.into()).unwrap();
+    driver.open(id, socket).unwrap();
+    peer
+}
+
+#[test]
+fn a_short_send_is_told_by_its_wait_though_the_completion_queue_overflows() {
+    let mut driver = driver(0);
+    let (first, second) = (SlotId::new(0, 1), SlotId::new(1, 1));
+    let _peers = [first, second].map(|id| adopt(&mut driver, id));
+    driver.wait([].into_iter(), Some(driver.now())).unwrap();
+    // Each of them fails, which is told.
+    let nothing = Operation::close((1 << 10) - 1, Subject::Nothing);
+    (0..20_000).for_each(|_| driver.ring.push(&nothing));
+    let bytes = vec![0; 4_000_000];
+    driver.wait([(first, &bytes[..])].into_iter(), Some(driver.now())).unwrap();
+    let (id, sent) = driver.next_short().unwrap();
+    assert_eq!((id, driver.next_short()), (first, None));
+    assert!(sent < bytes.len());
+    assert_eq!(driver.bytes_sent(), sent as u64);
+    // Nobody takes it for one of the next wait.
+    while driver.next().is_some() {}
+    driver.wait([(second, &b"small"[..])].into_iter(), Some(driver.now())).unwrap();
+    assert_eq!(driver.next_short(), None);
 }
