@@ -190,7 +190,9 @@ impl Uring {
             // First what is there.
             return Wait::Submit;
         }
+        // Of those that were starved some try again in each wait, and may find nothing.
         let is_ready = !self.accepted.is_empty()
+            || !self.starved.is_empty()
             || self.held.is_due()
             || self.sends.has_shorts()
             || self.acceptors.iter().any(Acceptor::is_finishing);

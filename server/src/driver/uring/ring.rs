@@ -183,7 +183,10 @@ impl Ring {
     /// failed for good.
     #[inline]
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.enable()?;
+        if let Err(error) = self.enable() {
+            self.abandon();
+            return Err(error);
+        }
         for _ in 0..ATTEMPTS_MAX {
             if let Some(failure) = self.failure {
                 return Err(io::Error::from_raw_os_error(failure));

@@ -1,6 +1,7 @@
 use super::{
     Uring,
     buffers::Shape,
+    connection::Flags,
     operation::{Operation, Subject},
     ring::TaskRun,
 };
@@ -13,7 +14,7 @@ use crate::driver::{
 use crate::parts::slots::SlotId;
 use socket2::Socket;
 use std::{
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
@@ -315,4 +316,35 @@ fn a_short_send_is_told_by_its_wait_though_the_completion_queue_overflows() {
     while driver.next().is_some() {}
     driver.wait([(second, &b"small"[..])].into_iter(), Some(driver.now())).unwrap();
     assert_eq!(driver.next_short(), None);
+}
+
+#[test]
+fn who_found_no_buffer_receives_though_those_before_it_have_nothing_to_receive() {
+    for way in [0, 2] {
+        let mut driver = driver(way);
+        // One more than there are buffers wait for one, as if all had been full.
+        let count = u32::from(driver.buffers.shape().count);
+        let ids: Vec<_> = (0..=count).map(|index| SlotId::new(index, 1)).collect();
+        let mut peers: Vec<_> = ids.iter().map(|id| adopt(&mut driver, *id)).collect();
+        for id in &ids {
+            driver.unsettled.retain(|other| other != id);
+            let flags = &mut driver.connection(*id).unwrap().flags;
+            flags.set(Flags::UNSETTLED, false);
+            flags.set(Flags::STARVED, true);
+            driver.starved.push_back(*id);
+        }
+        peers.last_mut().unwrap().write_all(b"here").unwrap();
+        let start = driver.now();
+        let mut received = Vec::new();
+        while received.is_empty() && driver.now() < start + Duration::from_secs(2) {
+            driver.wait([].into_iter(), Some(start + Duration::from_secs(2))).unwrap();
+            while let Some(completion) = driver.next() {
+                if let Completion::Received { bytes, .. } = completion {
+                    received.extend_from_slice(bytes);
+                }
+            }
+        }
+        assert_eq!(received, b"here");
+        assert!(driver.now() < start + Duration::from_secs(1));
+    }
 }
