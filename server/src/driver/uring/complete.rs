@@ -106,8 +106,23 @@ impl Uring {
                 self.is_watching_wakes &= cqueue::more(completion.flags());
                 Some(Told::Woken)
             }
+            Subject::Cancel(id) => {
+                self.complete_cancel(id, result);
+                None
+            }
             // What failed is seen elsewhere: a cancellation of nothing.
             Subject::Nothing | Subject::Send(_) => None,
+        }
+    }
+
+    /// A cancellation failed: that is as it should be if what it was for had ended before, which was told
+    /// before.
+    fn complete_cancel(&mut self, id: SlotId, result: i32) {
+        if let Some(connection) = any(&mut self.connections, id)
+            && result == -libc::ENOENT
+            && connection.flags.is_cancelling()
+        {
+            self.ring.cancel_missed();
         }
     }
 

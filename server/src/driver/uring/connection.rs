@@ -67,6 +67,12 @@ impl Flags {
         self.has(Self::HELD) && (!self.has(Self::PAUSED) || self.has(Self::FAILED))
     }
 
+    /// Whether something is under way that was cancelled.
+    pub(super) const fn is_cancelling(self) -> bool {
+        let is_receive_ending = self.has(Self::RECEIVING) && self.has(Self::CANCELLING);
+        is_receive_ending || (self.has(Self::CLOSING) && self.has(Self::CANCELLABLE))
+    }
+
     /// Whether the kernel is done with it.
     pub(super) const fn is_over(self) -> bool {
         self.has(Self::CLOSED) && !self.has(Self::CANCELLABLE)
@@ -93,7 +99,7 @@ impl Connection {
         if flags.has(Flags::RECEIVING) {
             if is_open && !is_standing && !flags.has(Flags::CANCELLING) {
                 flags.set(Flags::CANCELLING, true);
-                ring.push(&Operation::cancel(file));
+                ring.cancel(file, Subject::Receive(id), id);
             }
         } else if is_wanted && has_failed {
             flags.set(Flags::RECEIVING | Flags::CANCELLING, true);
@@ -117,8 +123,14 @@ impl Connection {
     pub(super) fn close(&mut self, id: SlotId, ring: &mut Ring) {
         let Self { file, flags, .. } = self;
         flags.set(Flags::CLOSING, true);
-        if flags.has(Flags::CANCELLABLE) {
-            ring.push(&Operation::cancel(*file));
+        for (flag, subject) in [
+            (Flags::RECEIVING, Subject::Receive(id)),
+            (Flags::WATCHING_FAILURE, Subject::Failure(id)),
+            (Flags::WATCHING_ROOM, Subject::Room(id)),
+        ] {
+            if flags.has(flag) {
+                ring.cancel(*file, subject, id);
+            }
         }
         if !flags.has(Flags::SHUTTING_DOWN) {
             ring.push(&Operation::close(*file, Subject::Close(id)));

@@ -45,6 +45,8 @@ pub(super) enum Subject {
     /// The end of a file that never was a connection.
     Discard(u32),
     Wake,
+    /// A cancellation for a connection, that failed.
+    Cancel(SlotId),
 }
 
 impl Subject {
@@ -68,6 +70,7 @@ impl Subject {
             Self::Discard(file) => pack(8, 0, file as u64),
             Self::Wake => pack(9, 0, 0),
             Self::Shutdown(id) => pack_id(10, id),
+            Self::Cancel(id) => pack_id(11, id),
         }
     }
 
@@ -87,6 +90,7 @@ impl Subject {
             8 => Self::Discard(number),
             9 => Self::Wake,
             10 => Self::Shutdown(id),
+            11 => Self::Cancel(id),
             _ => Self::Nothing,
         }
     }
@@ -133,9 +137,20 @@ impl Operation {
         Self::new(entry, Subject::Room(id))
     }
 
-    /// Cancels all operations on a file. By the file, because some kernels (6.11) did not find all by what
-    /// names an operation.
-    pub(super) fn cancel(file: u32) -> Self {
+    /// Cancels the one operation of this name. The kernel finds it by a hash.
+    pub(super) fn cancel_one(subject: Subject, id: SlotId) -> Self {
+        let entry = opcode::AsyncCancel::new(subject.user_data()).build();
+        Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Cancel(id))
+    }
+
+    /// Cancels everything. What is still wanted has to be begun again.
+    pub(super) fn cancel_everything() -> Self {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Nothing)
+    }
+
+    /// Cancels all operations on a file. The kernel looks at each operation that there is, of all connections.
+    pub(super) fn cancel_file(file: u32) -> Self {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(Fixed(file)).all()).build();
         Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Nothing)
     }
@@ -225,6 +240,7 @@ mod tests {
             Subject::Discard(1 << 20),
             Subject::Wake,
             Subject::Shutdown(id),
+            Subject::Cancel(id),
         ] {
             assert_eq!(Subject::of(subject.user_data()), subject);
         }

@@ -1,7 +1,8 @@
 //! The ring: what the kernel can do for it, and the one place where it is entered.
 #![allow(unsafe_code, reason = "the queues are shared with the kernel")]
 
-use super::operation::Operation;
+use super::operation::{Operation, Subject};
+use crate::parts::slots::SlotId;
 use io_uring::{
     EnterFlags, IoUring, Submitter, cqueue,
     types::{CancelBuilder, SubmitArgs, Timespec},
@@ -55,6 +56,8 @@ pub(super) struct Ring {
     ring: IoUring,
     task_run: TaskRun,
     has_array: bool,
+    /// The kernel missed something that was cancelled by its name.
+    misses_names: bool,
     /// Set with the first call: from then on all come from that thread.
     is_enabled: bool,
     /// The error number that ended it. What is in the queue then is never submitted.
@@ -133,7 +136,14 @@ impl Ring {
         if !params.is_feature_nodrop() || !params.is_feature_skip_cqe_on_success() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        Ok(Self { ring, task_run, has_array, is_enabled: false, failure: None })
+        Ok(Self {
+            ring,
+            task_run,
+            has_array,
+            misses_names: false,
+            is_enabled: false,
+            failure: None,
+        })
     }
 
     /// What is in the queue may name memory that is gone: it is never submitted.
@@ -177,6 +187,23 @@ impl Ring {
         // none are always sound. That there is room was seen above.
         let pushed = unsafe { queue.push(operation.entry()) };
         debug_assert!(pushed.is_ok(), "there is room");
+    }
+
+    /// Cancels an operation on a file for a connection.
+    pub(super) fn cancel(&mut self, file: u32, subject: Subject, id: SlotId) {
+        let operation = match self.misses_names {
+            true => Operation::cancel_file(file),
+            false => Operation::cancel_one(subject, id),
+        };
+        self.push(&operation);
+    }
+
+    /// Cancels everything, as something was not found by its name, and from now on by files. Some kernels
+    /// (6.11) do not find all by names; it may be too late for the file of this one.
+    #[cold]
+    pub(super) fn cancel_missed(&mut self) {
+        self.misses_names = true;
+        self.push(&Operation::cancel_everything());
     }
 
     /// Hands over all that was pushed, and perhaps waits. Afterwards the queue is empty, or the ring has

@@ -348,3 +348,46 @@ fn who_found_no_buffer_receives_though_those_before_it_have_nothing_to_receive()
         assert!(driver.now() < start + Duration::from_secs(1));
     }
 }
+
+#[test]
+fn what_the_kernel_does_not_find_by_its_name_ends_and_all_else_goes_on() {
+    let mut driver = driver(0);
+    let (lost, other) = (SlotId::new(0, 1), SlotId::new(1, 1));
+    let mut peers = [lost, other].map(|id| adopt(&mut driver, id));
+    driver.wait([].into_iter(), Some(driver.now())).unwrap();
+    // Its file is closed, and receiving goes on.
+    let connection = driver.connection(lost).unwrap();
+    connection.flags.set(Flags::CLOSING, true);
+    let file = connection.file;
+    driver.ring.push(&Operation::close(file, Subject::Close(lost)));
+    let missing = Subject::Receive(SlotId::new(7, 7));
+    driver.ring.cancel(file, missing, lost);
+    let (mut received, mut is_closed) = (Vec::<u8>::new(), false);
+    let start = driver.now();
+    while received.is_empty() || !is_closed {
+        assert!(driver.now() < start + Duration::from_secs(5), "{received:?} {is_closed}");
+        driver.wait([].into_iter(), Some(driver.now() + Duration::from_millis(20))).unwrap();
+        while let Some(completion) = driver.next() {
+            match completion {
+                Completion::Received { id, bytes, .. } if id == other => {
+                    received.extend_from_slice(bytes);
+                }
+                Completion::Closed { id } if id == lost => {
+                    is_closed = true;
+                    peers[1].write_all(b"still here").unwrap();
+                }
+                Completion::Woken => {}
+                _ => panic!("something else came"),
+            }
+        }
+    }
+    assert_eq!(received, b"still here");
+    // From now on it is found by its file.
+    driver.close(other);
+    driver.wait([].into_iter(), Some(driver.now() + Duration::from_secs(5))).unwrap();
+    let mut closed = 0;
+    while let Some(completion) = driver.next() {
+        closed += usize::from(matches!(completion, Completion::Closed { id } if id == other));
+    }
+    assert_eq!(closed, 1);
+}
