@@ -260,13 +260,18 @@ impl Acceptor {
         accepted.ok()
     }
 
-    /// Frees the memory, after which it accepts nothing.
-    ///
-    /// # Safety
-    /// This is called once, and from then on neither the kernel nor anybody else uses the memory.
-    pub(super) unsafe fn free(&self) {
-        // SAFETY: as above.
-        unsafe { self.rooms.free() };
+    /// The driver ends, and so did the operation in one of the places.
+    pub(super) const fn forget(&mut self, place: usize) {
+        self.pending &= !(1 << place);
+    }
+
+    /// Closes the listener, and frees the memory unless something is under way. One that accepts on a thread of the
+    /// kernel counts as cancelled while it is still about to write an address.
+    pub(super) fn free(self) {
+        if self.pending == 0 {
+            // SAFETY: whatever was to write there is complete; and nobody else has it.
+            unsafe { self.rooms.free() };
+        }
     }
 }
 

@@ -419,14 +419,21 @@ impl Driver for Uring {
 impl Drop for Uring {
     #[allow(unsafe_code, reason = "frees what the kernel used")]
     fn drop(&mut self) {
-        if !self.ring.stop() {
-            // Better to lose memory than to have the kernel write to what it has become.
-            return;
-        }
-        // SAFETY: the kernel is done with the memory, and nothing else of `self` is used again.
-        unsafe {
-            self.buffers.free();
-            self.acceptors.iter().for_each(|acceptor| acceptor.free());
+        let Self { ring, acceptors, completions, taken, .. } = self;
+        let mut complete = |completion: cqueue::Entry| {
+            if let Subject::Accept { listener, place } = Subject::of(completion.user_data())
+                && let Some(acceptor) = acceptors.get_mut(listener)
+            {
+                acceptor.forget(place);
+            }
+        };
+        completions.drain(*taken..).for_each(&mut complete);
+        let is_stopped = ring.stop(complete);
+        // Better to lose memory than to have the kernel write to what it has become.
+        acceptors.drain(..).for_each(Acceptor::free);
+        if is_stopped {
+            // SAFETY: the kernel is done with the memory, and it is not used again, as `self` is gone.
+            unsafe { self.buffers.free() };
         }
     }
 }

@@ -285,8 +285,9 @@ impl Ring {
     }
 
     /// Ends all that is under way, and closes the files of the table. From then on the kernel uses no
-    /// memory that an operation named, if this says so.
-    pub(super) fn stop(&mut self) -> bool {
+    /// memory that an operation named, if this says so, but for what a thread of the kernel was doing: of that
+    /// only a completion tells the end.
+    pub(super) fn stop(&mut self, mut complete: impl FnMut(cqueue::Entry)) -> bool {
         if !self.is_enabled {
             return true;
         }
@@ -302,7 +303,7 @@ impl Ring {
             // SAFETY: there is no argument. What is still in the queue is not submitted.
             let entered =
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(0, 0, flags, None) };
-            self.ring.completion().for_each(drop);
+            self.ring.completion().for_each(&mut complete);
             if entered.is_err() || !self.has_more() {
                 break;
             }

@@ -391,3 +391,18 @@ fn what_the_kernel_does_not_find_by_its_name_ends_and_all_else_goes_on() {
     }
     assert_eq!(closed, 1);
 }
+
+#[test]
+fn a_driver_that_ends_on_a_thread_that_can_not_stop_it_closes_its_listeners() {
+    let path = std::env::temp_dir().join(format!("quelea-ended-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut driver = driver(0);
+    driver.listen(Listener::Unix(listener)).unwrap();
+    // Nothing is under way, so that the ring keeps no listener either.
+    driver.acceptors[0].stop(&mut driver.ring);
+    driver.wait([].into_iter(), Some(driver.now())).unwrap();
+    std::thread::spawn(move || drop(driver)).join().unwrap();
+    let refused = UnixStream::connect(&path);
+    std::fs::remove_file(&path).unwrap();
+    assert!(refused.is_err());
+}
