@@ -7,6 +7,8 @@
 #[cfg(test)]
 #[macro_use]
 mod contract;
+#[cfg(test)]
+mod loopback;
 pub(crate) mod poll;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
@@ -21,7 +23,7 @@ pub use uring::{DirectSocket, Features, Unavailable, Uring};
 
 use crate::address::PeerAddress;
 use std::{
-    io::{self, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixListener},
     sync::Arc,
@@ -190,4 +192,23 @@ pub enum Listener {
     Tcp(TcpListener),
     /// One of Unix sockets.
     Unix(UnixListener),
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one clock of the worker")]
+fn read_clock() -> Instant {
+    Instant::now()
+}
+
+/// Asks for the next connection of a listener until it is one that is still there, or none.
+fn accept_present<T>(accept: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match accept() {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            accepted => return accepted,
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Accepting: in batches, and without spinning when descriptors run out.
 
-use crate::{address::PeerAddress, driver::Listener};
+use crate::{
+    address::PeerAddress,
+    driver::{Listener, accept_present},
+};
 use mio::{Interest, Registry, Token, event, net};
 use socket2::Socket;
 use std::{
@@ -160,24 +163,13 @@ impl Source {
     }
 
     fn accept(&self) -> io::Result<(Socket, PeerAddress)> {
-        loop {
-            let accepted = match self {
-                Self::Tcp(listener) => listener.accept().map(|(stream, address)| {
-                    (Socket::from(OwnedFd::from(stream)), PeerAddress::Tcp(address))
-                }),
-                Self::Unix(listener) => listener
-                    .accept()
-                    .map(|(stream, _)| (Socket::from(OwnedFd::from(stream)), PeerAddress::Unix)),
-            };
-            match accepted {
-                // The peer was gone before it was accepted: the next one may be there.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                    ) => {}
-                accepted => return accepted,
-            }
-        }
+        accept_present(|| match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, address)| {
+                (Socket::from(OwnedFd::from(stream)), PeerAddress::Tcp(address))
+            }),
+            Self::Unix(listener) => listener
+                .accept()
+                .map(|(stream, _)| (Socket::from(OwnedFd::from(stream)), PeerAddress::Unix)),
+        })
     }
 }

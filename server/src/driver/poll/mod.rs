@@ -3,11 +3,11 @@
 mod accept;
 mod sockets;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 #[cfg(feature = "driver")]
 mod timer;
 
-use super::{Completion, Driver, Listener, ListenerId, Wake};
+use super::{Completion, Driver, Listener, ListenerId, Wake, read_clock};
 use crate::parts::slots::{SLOTS_MAX, SlotId};
 use accept::{Accept, Acceptor};
 use mio::{Events, Interest, Token, event::Event, unix::SourceFd};
@@ -382,11 +382,6 @@ impl Wake for mio::Waker {
     fn wake(&self) -> io::Result<()> {
         self.wake()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one clock of the worker")]
-fn read_clock() -> Instant {
-    Instant::now()
 }
 
 /// A slot's generation above its index; listeners have an index no slot has.

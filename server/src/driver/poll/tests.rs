@@ -1,153 +1,37 @@
 use super::Poll;
 use crate::{
     driver::{
-        Completion, Driver, Listener, ListenerId,
-        contract::{Peer, World, contract},
+        Completion, Driver,
+        contract::{World, contract},
+        loopback::{Kind, Tcp, Unix, unix_contract},
     },
     parts::slots::SlotId,
 };
 use socket2::{Domain, Socket, Type};
-use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::Write, net::TcpStream, os::unix::net::UnixStream, time::Duration};
 
-struct Tcp<const V6: bool> {
-    driver: Poll,
-    listener: ListenerId,
-    address: SocketAddr,
-}
+struct OfPoll;
 
-impl<const V6: bool> World for Tcp<V6> {
+impl Kind for OfPoll {
     type Driver = Poll;
-    type Peer = Socket;
 
-    fn new() -> Self {
-        let listener = TcpListener::bind(if V6 { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut driver = Poll::new().unwrap();
-        let listener = driver.listen(Listener::Tcp(listener)).unwrap();
-        Self { driver, listener, address }
-    }
+    const SENDS_NOW: bool = true;
 
-    fn driver(&mut self) -> &mut Poll {
-        &mut self.driver
-    }
-
-    fn listener(&self) -> ListenerId {
-        self.listener
-    }
-
-    fn connect(&mut self) -> Socket {
-        peer(TcpStream::connect(self.address).unwrap().into())
-    }
-}
-
-struct Unix {
-    driver: Poll,
-    listener: ListenerId,
-    path: PathBuf,
-}
-
-impl World for Unix {
-    type Driver = Poll;
-    type Peer = Socket;
-
-    fn new() -> Self {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("quelea-driver-{}-{number}.sock", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let listener = UnixListener::bind(&path).unwrap();
-        let mut driver = Poll::new().unwrap();
-        let listener = driver.listen(Listener::Unix(listener)).unwrap();
-        Self { driver, listener, path }
-    }
-
-    fn driver(&mut self) -> &mut Poll {
-        &mut self.driver
-    }
-
-    fn listener(&self) -> ListenerId {
-        self.listener
-    }
-
-    fn connect(&mut self) -> Socket {
-        peer(UnixStream::connect(&self.path).unwrap().into())
-    }
-}
-
-impl Drop for Unix {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.path).unwrap();
-    }
-}
-
-pub(in crate::driver) fn peer(socket: Socket) -> Socket {
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket
-}
-
-impl Peer for Socket {
-    fn write(&mut self, bytes: &[u8]) {
-        self.write_all(bytes).unwrap();
-    }
-
-    fn read(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.read_exact(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn is_at_end(&mut self) -> bool {
-        // Closed with unread bytes, a reset is the end as well.
-        Read::read(self, &mut [0]).map_or_else(
-            |error| error.kind() == std::io::ErrorKind::ConnectionReset,
-            |len| len == 0,
-        )
-    }
-
-    fn finish(&mut self) {
-        self.shutdown(Shutdown::Write).unwrap();
-    }
-
-    fn reset(self) {
-        self.set_linger(Some(Duration::ZERO)).unwrap();
+    fn driver() -> Poll {
+        Poll::new().unwrap()
     }
 }
 
 mod ipv4 {
-    super::contract!(super::Tcp<false>);
+    super::contract!(super::Tcp<super::OfPoll, false>);
 }
 
 mod ipv6 {
-    super::contract!(super::Tcp<true>);
+    super::contract!(super::Tcp<super::OfPoll, true>);
 }
 
 mod unix {
-    type World = super::Unix;
-
-    // A Unix socket has no RST: its end is a FIN, however it comes.
-    super::contract!(World:
-        bytes_arrive_in_order_both_ways,
-        connections_that_wait_are_all_accepted,
-        a_large_input_arrives_whole_though_it_takes_many_receives,
-        a_short_send_tells_how_much_was_taken_and_when_there_is_room,
-        a_fin_ends_receiving_once_and_sending_goes_on,
-        a_shutdown_reaches_the_peer_after_all_bytes_and_receiving_goes_on,
-        a_close_completes_once_and_nothing_comes_after_it,
-        a_slot_that_is_used_again_sees_nothing_of_its_past,
-        a_pause_holds_bytes_back_and_loses_none,
-        once_it_accepts_no_more_connections_are_left_waiting,
-        a_connection_that_always_has_bytes_does_not_starve_the_others,
-        a_wait_ends_at_its_deadline_and_moves_the_clock,
-        a_wake_from_another_thread_ends_a_wait,
-    );
+    super::unix_contract!(super::Unix<super::OfPoll>);
 }
 
 #[test]
@@ -168,7 +52,7 @@ fn out_of_descriptors_accept_waits_without_spinning_and_then_goes_on() {
         assert!(child.status.success() && out.contains("1 passed"), "{out}");
         return;
     }
-    let mut world = Tcp::<false>::new();
+    let mut world = Tcp::<OfPoll, false>::new();
     let mut hoard = Vec::new();
     let mut peers = Vec::new();
     for _ in 0..4 {
@@ -227,10 +111,10 @@ fn a_wait_that_found_as_much_as_it_can_take_says_so() {
 
 #[test]
 fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later() {
-    let mut world = Tcp::<false>::new();
+    let mut world = Tcp::<OfPoll, false>::new();
     // More than a turn; the driver has not looked at the listener yet.
     let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
-    let listener = world.listener;
+    let listener = world.listener();
     world.driver.finish_accept(listener);
     let mut accepted = 0;
     loop {

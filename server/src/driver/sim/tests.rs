@@ -108,6 +108,8 @@ impl<const REORDER: bool> World for Net<REORDER> {
     type Driver = Alone;
     type Peer = Client;
 
+    const SENDS_NOW: bool = true;
+
     fn new() -> Self {
         let faults = match REORDER {
             true => Faults::NONE.with(Fault::Reorder),

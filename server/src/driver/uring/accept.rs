@@ -11,7 +11,10 @@ use super::{
     operation::{Operation, Subject},
     ring::Ring,
 };
-use crate::{address::PeerAddress, driver::Listener};
+use crate::{
+    address::PeerAddress,
+    driver::{Listener, accept_present},
+};
 use std::{
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
@@ -276,25 +279,14 @@ impl Acceptor {
 }
 
 fn accept_now(listener: &Listener) -> io::Result<(OwnedFd, PeerAddress)> {
-    loop {
-        let accepted = match listener {
-            Listener::Tcp(listener) => {
-                listener.accept().map(|(stream, peer)| (stream.into(), PeerAddress::Tcp(peer)))
-            }
-            Listener::Unix(listener) => {
-                listener.accept().map(|(stream, _)| (stream.into(), PeerAddress::Unix))
-            }
-        };
-        match accepted {
-            // The peer was gone before it was accepted: the next one may be there.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                ) => {}
-            accepted => return accepted,
+    accept_present(|| match listener {
+        Listener::Tcp(listener) => {
+            listener.accept().map(|(stream, peer)| (stream.into(), PeerAddress::Tcp(peer)))
         }
-    }
+        Listener::Unix(listener) => {
+            listener.accept().map(|(stream, _)| (stream.into(), PeerAddress::Unix))
+        }
+    })
 }
 
 /// Reads a `sockaddr_in` or `sockaddr_in6`.

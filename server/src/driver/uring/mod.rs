@@ -23,7 +23,7 @@ mod wake;
 pub use files::DirectSocket;
 pub use probe::{Features, Unavailable};
 
-use super::{Completion, Driver, Later, Listener, ListenerId, Wake};
+use super::{Completion, Driver, Later, Listener, ListenerId, Wake, read_clock};
 use crate::parts::slots::{SLOTS_RESERVED, SlotId};
 use accept::{Accepted, Acceptor};
 use buffers::{Buffers, Shape};
@@ -450,9 +450,4 @@ fn find(connections: &mut [Connection], id: SlotId) -> Option<&mut Connection> {
 #[inline]
 fn any(connections: &mut [Connection], id: SlotId) -> Option<&mut Connection> {
     connections.get_mut(id.index()).filter(|connection| connection.generation == id.generation())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one clock of the worker")]
-fn read_clock() -> Instant {
-    Instant::now()
 }

@@ -7,17 +7,15 @@ use super::{
 };
 use crate::address::PeerAddress;
 use crate::driver::{
-    Completion, Driver, Listener, ListenerId,
+    Completion, Driver, Listener,
     contract::{World, contract},
-    poll::tests::peer,
+    loopback::{self, Kind, Unix, unix_contract},
 };
 use crate::parts::slots::SlotId;
-use socket2::Socket;
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -30,77 +28,20 @@ fn driver(way: usize) -> Uring {
     driver
 }
 
-struct Tcp<const V6: bool, const WAY: usize = 0> {
-    driver: Uring,
-    listener: ListenerId,
-    address: SocketAddr,
-}
+/// With the driver in one of its ways.
+struct OfUring<const WAY: usize>;
 
-impl<const V6: bool, const WAY: usize> World for Tcp<V6, WAY> {
+impl<const WAY: usize> Kind for OfUring<WAY> {
     type Driver = Uring;
-    type Peer = Socket;
 
-    fn new() -> Self {
-        let listener = TcpListener::bind(if V6 { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut driver = driver(WAY);
-        let listener = driver.listen(Listener::Tcp(listener)).unwrap();
-        Self { driver, listener, address }
-    }
+    const SENDS_NOW: bool = false;
 
-    fn driver(&mut self) -> &mut Uring {
-        &mut self.driver
-    }
-
-    fn listener(&self) -> ListenerId {
-        self.listener
-    }
-
-    fn connect(&mut self) -> Socket {
-        peer(TcpStream::connect(self.address).unwrap().into())
+    fn driver() -> Uring {
+        driver(WAY)
     }
 }
 
-struct Unix {
-    driver: Uring,
-    listener: ListenerId,
-    path: PathBuf,
-}
-
-impl World for Unix {
-    type Driver = Uring;
-    type Peer = Socket;
-
-    fn new() -> Self {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("quelea-driver-{}-{number}.sock", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let listener = UnixListener::bind(&path).unwrap();
-        let mut driver = driver(0);
-        let listener = driver.listen(Listener::Unix(listener)).unwrap();
-        Self { driver, listener, path }
-    }
-
-    fn driver(&mut self) -> &mut Uring {
-        &mut self.driver
-    }
-
-    fn listener(&self) -> ListenerId {
-        self.listener
-    }
-
-    fn connect(&mut self) -> Socket {
-        peer(UnixStream::connect(&self.path).unwrap().into())
-    }
-}
-
-impl Drop for Unix {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.path).unwrap();
-    }
-}
+type Tcp<const V6: bool, const WAY: usize = 0> = loopback::Tcp<OfUring<WAY>, V6>;
 
 mod ipv4 {
     super::contract!(super::Tcp<false>);
@@ -123,24 +64,7 @@ mod deferred_work_with_whole_buffers {
 }
 
 mod unix {
-    type World = super::Unix;
-
-    // A Unix socket has no RST: its end is a FIN, however it comes.
-    super::contract!(World:
-        bytes_arrive_in_order_both_ways,
-        connections_that_wait_are_all_accepted,
-        a_large_input_arrives_whole_though_it_takes_many_receives,
-        a_short_send_tells_how_much_was_taken_and_when_there_is_room,
-        a_fin_ends_receiving_once_and_sending_goes_on,
-        a_shutdown_reaches_the_peer_after_all_bytes_and_receiving_goes_on,
-        a_close_completes_once_and_nothing_comes_after_it,
-        a_slot_that_is_used_again_sees_nothing_of_its_past,
-        a_pause_holds_bytes_back_and_loses_none,
-        once_it_accepts_no_more_connections_are_left_waiting,
-        a_connection_that_always_has_bytes_does_not_starve_the_others,
-        a_wait_ends_at_its_deadline_and_moves_the_clock,
-        a_wake_from_another_thread_ends_a_wait,
-    );
+    super::unix_contract!(super::Unix<super::OfUring<0>>);
 }
 
 #[test]
@@ -195,7 +119,7 @@ fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later(
     let mut world = Tcp::<false>::new();
     // More than a turn; the driver has not looked at the listener yet.
     let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
-    let listener = world.listener;
+    let listener = world.listener();
     world.driver.finish_accept(listener);
     let mut accepted = 0;
     loop {
