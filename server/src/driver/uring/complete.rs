@@ -27,7 +27,7 @@ impl Uring {
     pub(super) fn collect(&mut self) -> usize {
         let first = self.completions.len();
         let (mut received, mut has_sends) = (0, false);
-        for completion in self.ring.completions() {
+        for completion in self.sockets.ring.completions() {
             received += completion.result().max(0) as usize;
             has_sends |= matches!(Subject::of(completion.user_data()), Subject::Send(_));
             self.completions.push(completion);
@@ -51,7 +51,7 @@ impl Uring {
 
     fn complete_send(&mut self, place: usize, result: i32) {
         let sent = result.max(0) as usize;
-        let Some(id) = self.sends.correct(place, sent) else { return };
+        let Some(id) = self.sockets.sends.correct(place, sent) else { return };
         let Some(connection) = self.connection(id) else { return };
         let flags = &mut connection.flags;
         flags.set(Flags::BLOCKED, true);
@@ -60,12 +60,12 @@ impl Uring {
             // It is told already that nothing more comes. What is left goes nowhere.
             return;
         }
-        self.sends.push_short(id, sent);
+        self.sockets.sends.push_short(id, sent);
         if has_failed {
             // It is told by receiving, which may still find bytes.
             self.fail(id, Flags::BROKEN);
         }
-        self.unsettle(id);
+        self.sockets.unsettle(id);
     }
 
     /// What is to be told of a completion, if anything is.
@@ -77,7 +77,7 @@ impl Uring {
             Subject::Failure(id) => self.complete_watch(id, Flags::WATCHING_FAILURE, completion),
             Subject::Room(id) => self.complete_watch(id, Flags::WATCHING_ROOM, completion),
             Subject::Close(id) => {
-                let connection = any(&mut self.connections, id)?;
+                let connection = any(&mut self.sockets.connections, id)?;
                 connection.flags.set(Flags::CLOSED, true);
                 let file = connection.file;
                 self.files.give_back(file);
@@ -94,8 +94,8 @@ impl Uring {
                 Some(Told::Accepted(accepted))
             }
             Subject::Shutdown(id) => {
-                let connection = any(&mut self.connections, id)?;
-                connection.complete_shutdown(id, result, &mut self.ring);
+                let connection = any(&mut self.sockets.connections, id)?;
+                connection.complete_shutdown(id, result, &mut self.sockets.ring);
                 None
             }
             Subject::Discard(file) => {
@@ -111,24 +111,24 @@ impl Uring {
                 None
             }
             // What failed is seen elsewhere: a cancellation of nothing.
-            Subject::Nothing | Subject::Send(_) => None,
+            Subject::Nothing | Subject::Send(_) | Subject::SendNow => None,
         }
     }
 
     /// A cancellation failed: that is as it should be if what it was for had ended before, which was told
     /// before.
     fn complete_cancel(&mut self, id: SlotId, result: i32) {
-        if let Some(connection) = any(&mut self.connections, id)
+        if let Some(connection) = any(&mut self.sockets.connections, id)
             && result == -libc::ENOENT
             && connection.flags.is_cancelling()
         {
-            self.ring.cancel_missed();
+            self.sockets.ring.cancel_missed();
         }
     }
 
     #[inline]
     fn complete_receive(&mut self, id: SlotId, completion: &cqueue::Entry) -> Option<Told> {
-        let Some(connection) = any(&mut self.connections, id) else {
+        let Some(connection) = any(&mut self.sockets.connections, id) else {
             debug_assert!(false, "no slot is free while something is under way for it");
             self.buffers.take(completion);
             return None;
@@ -153,15 +153,15 @@ impl Uring {
             self.held.add(id, self.buffers.take(completion));
         }
         if has_ended {
-            self.unsettle(id);
+            self.sockets.unsettle(id);
         }
         (!holds).then_some(Told::Received(id))
     }
 
     /// Receiving ended, and found nothing.
     fn complete_empty_receive(&mut self, id: SlotId, result: i32) -> Option<Told> {
-        let Self { connections, starved, .. } = self;
-        let flags = &mut find(connections, id)?.flags;
+        let Self { sockets, starved, .. } = self;
+        let flags = &mut find(&mut sockets.connections, id)?.flags;
         let error = match -result {
             libc::ENOBUFS => {
                 flags.set(Flags::STARVED, true);
@@ -173,7 +173,7 @@ impl Uring {
             0 => flags.has(Flags::BROKEN).then(|| ErrorKind::BrokenPipe.into()),
             libc::EAGAIN if flags.has(Flags::FAILED) => Some(ErrorKind::BrokenPipe.into()),
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => {
-                self.unsettle(id);
+                self.sockets.unsettle(id);
                 return None;
             }
             _ if flags.has(Flags::HELD) => {
@@ -187,13 +187,13 @@ impl Uring {
     }
 
     /// A connection failed: that is told behind what came before, even while it is paused.
-    fn fail(&mut self, id: SlotId, how: u16) {
+    pub(super) fn fail(&mut self, id: SlotId, how: u16) {
         let Some(connection) = self.connection(id) else { return };
         connection.flags.set(Flags::FAILED | how, true);
         if connection.flags.has(Flags::HELD) {
             self.held.release(id);
         }
-        self.unsettle(id);
+        self.sockets.unsettle(id);
     }
 
     fn complete_watch(
@@ -202,7 +202,7 @@ impl Uring {
         flag: u16,
         completion: &cqueue::Entry,
     ) -> Option<Told> {
-        let flags = &mut any(&mut self.connections, id)?.flags;
+        let flags = &mut any(&mut self.sockets.connections, id)?.flags;
         let has_ended = !cqueue::more(completion.flags());
         if has_ended {
             flags.set(flag, false);
@@ -220,14 +220,14 @@ impl Uring {
         if has_failed {
             self.fail(id, 0);
         } else if has_ended {
-            self.unsettle(id);
+            self.sockets.unsettle(id);
         }
         is_told.then_some(Told::Writable(id))
     }
 
     /// Frees the slot if the kernel is done with it.
     fn finish_close(&mut self, id: SlotId) -> Option<Told> {
-        let connection = any(&mut self.connections, id)?;
+        let connection = any(&mut self.sockets.connections, id)?;
         if !connection.flags.is_over() {
             return None;
         }

@@ -16,6 +16,7 @@ mod operation;
 mod probe;
 mod ring;
 mod sends;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod wake;
@@ -23,7 +24,7 @@ mod wake;
 pub use files::DirectSocket;
 pub use probe::{Features, Unavailable};
 
-use super::{Completion, Driver, Later, Listener, ListenerId, Wake, read_clock};
+use super::{Completion, Driver, Listener, ListenerId, Wake, read_clock};
 use crate::parts::slots::{SLOTS_RESERVED, SlotId};
 use accept::{Accepted, Acceptor};
 use buffers::{Buffers, Shape};
@@ -35,6 +36,7 @@ use io_uring::cqueue;
 use operation::{Operation, Subject};
 use ring::{Ring, TaskRun, Wait};
 use sends::Sends;
+use sockets::Sockets;
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind},
@@ -52,22 +54,17 @@ const TURN: u32 = 64;
 
 /// A driver on completions: io_uring, with a ring of its own.
 pub struct Uring {
-    ring: Ring,
+    sockets: Sockets,
     files: Files,
     buffers: Buffers,
     acceptors: Vec<Acceptor>,
-    connections: Vec<Connection>,
-    sends: Sends,
     /// What the kernel completed, and how much of it was looked at.
     completions: Vec<cqueue::Entry>,
     taken: usize,
     accepted: VecDeque<Accepted>,
     held: Held,
-    /// Those that the kernel is to do something else for.
-    unsettled: Vec<SlotId>,
     /// Those that found no buffer, in the order they did.
     starved: VecDeque<SlotId>,
-    later: Later,
     waker: Arc<wake::Waker>,
     is_watching_wakes: bool,
     is_behind: bool,
@@ -107,19 +104,22 @@ impl Uring {
             _ => Buffers::register(&ring, Shape::WHOLE)?,
         };
         Ok(Self {
-            ring,
+            sockets: Sockets {
+                ring,
+                connections: Vec::with_capacity(SLOTS_RESERVED),
+                sends: Sends::default(),
+                unsettled: Vec::new(),
+                later: Vec::new(),
+                failed: Vec::new(),
+            },
             files,
             buffers,
             acceptors: Vec::new(),
-            connections: Vec::with_capacity(SLOTS_RESERVED),
-            sends: Sends::default(),
             completions: Vec::new(),
             taken: 0,
             accepted: VecDeque::new(),
             held: Held::default(),
-            unsettled: Vec::new(),
             starved: VecDeque::new(),
-            later: Later,
             waker,
             is_watching_wakes: false,
             is_behind: false,
@@ -130,8 +130,8 @@ impl Uring {
     /// What the kernel can do, of that which is used.
     pub fn features(&self) -> Features {
         Features {
-            task_run: self.ring.task_run(),
-            has_array: self.ring.has_array(),
+            task_run: self.sockets.ring.task_run(),
+            has_array: self.sockets.ring.has_array(),
             buffers: self.buffers.shape(),
             files: self.files.len(),
         }
@@ -140,53 +140,46 @@ impl Uring {
     /// A connection that is not about to end.
     #[inline]
     fn connection(&mut self, id: SlotId) -> Option<&mut Connection> {
-        find(&mut self.connections, id)
-    }
-
-    /// What is wanted of a connection has changed: the kernel is told with the next wait, when it may have
-    /// changed back.
-    fn unsettle(&mut self, id: SlotId) {
-        if let Some(connection) = find(&mut self.connections, id)
-            && !connection.flags.has(Flags::UNSETTLED)
-        {
-            connection.flags.set(Flags::UNSETTLED, true);
-            self.unsettled.push(id);
-        }
+        find(&mut self.sockets.connections, id)
     }
 
     /// Submits what stands at the begin of each wait.
     fn prepare(&mut self) {
         for file in self.files.take_dropped() {
-            self.ring.push(&Operation::close(file, Subject::Discard(file)));
+            self.sockets.ring.push(&Operation::close(file, Subject::Discard(file)));
         }
         for acceptor in &mut self.acceptors {
-            acceptor.submit(&mut self.ring, &mut self.files, self.now);
+            acceptor.submit(&mut self.sockets.ring, &mut self.files, self.now);
         }
         if !self.is_watching_wakes {
             self.is_watching_wakes = true;
-            self.ring.push(&Operation::watch_wakes(self.waker.fd()));
+            self.sockets.ring.push(&Operation::watch_wakes(self.waker.fd()));
         }
         self.held.end_loan();
         self.buffers.give_back();
         self.buffers.publish();
+        while let Some(id) = self.sockets.failed.pop() {
+            self.fail(id, Flags::BROKEN);
+        }
         for _ in 0..self.starved.len().min(self.buffers.given()) {
             let Some(id) = self.starved.pop_front() else { break };
             if let Some(connection) = self.connection(id) {
                 connection.flags.set(Flags::STARVED, false);
             }
-            self.unsettle(id);
+            self.sockets.unsettle(id);
         }
-        for id in self.unsettled.drain(..) {
-            if let Some(connection) = find(&mut self.connections, id) {
+        let Sockets { ring, connections, unsettled, .. } = &mut self.sockets;
+        for id in unsettled.drain(..) {
+            if let Some(connection) = find(connections, id) {
                 connection.flags.set(Flags::UNSETTLED, false);
-                connection.settle(id, &mut self.ring);
+                connection.settle(id, ring);
             }
         }
     }
 
     /// How long to wait.
     fn patience(&self, until: Option<Instant>) -> Wait {
-        if self.taken < self.completions.len() {
+        if !self.completions.is_empty() {
             // First what is there.
             return Wait::Submit;
         }
@@ -194,7 +187,7 @@ impl Uring {
         let is_ready = !self.accepted.is_empty()
             || !self.starved.is_empty()
             || self.held.is_due()
-            || self.sends.has_shorts()
+            || self.sockets.sends.has_shorts()
             || self.acceptors.iter().any(Acceptor::is_finishing);
         if is_ready {
             return Wait::Collect;
@@ -208,13 +201,13 @@ impl Uring {
     #[cold]
     fn next_released(&mut self) -> Option<SlotId> {
         while let Some(id) = self.held.next_due() {
-            let Some(connection) = find(&mut self.connections, id) else { continue };
+            let Some(connection) = find(&mut self.sockets.connections, id) else { continue };
             if !connection.flags.releases() {
                 continue;
             }
             if self.held.is_one_piece(id) {
                 connection.flags.set(Flags::HELD, false);
-                self.unsettle(id);
+                self.sockets.unsettle(id);
             } else {
                 self.held.release(id);
             }
@@ -231,7 +224,7 @@ impl Uring {
                     break;
                 }
                 let Some((stream, peer)) = acceptor.accept_last() else { break };
-                let accepted = match self.files.install(&mut self.ring, stream) {
+                let accepted = match self.files.install(&mut self.sockets.ring, stream) {
                     Ok(socket) => Accepted::Socket(socket, peer),
                     Err(error) => Accepted::Failed(error),
                 };
@@ -254,7 +247,7 @@ impl Driver for Uring {
     }
 
     fn bytes_sent(&self) -> u64 {
-        self.sends.bytes
+        self.sockets.sends.bytes
     }
 
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
@@ -265,36 +258,36 @@ impl Driver for Uring {
 
     fn stop_accept(&mut self, listener: ListenerId) {
         if let Some(acceptor) = self.acceptors.get_mut(listener.0) {
-            acceptor.stop(&mut self.ring);
+            acceptor.stop(&mut self.sockets.ring);
         }
     }
 
     fn finish_accept(&mut self, listener: ListenerId) {
         if let Some(acceptor) = self.acceptors.get_mut(listener.0) {
-            acceptor.finish(&mut self.ring);
+            acceptor.finish(&mut self.sockets.ring);
         }
     }
 
     fn adopt(&mut self, stream: OwnedFd) -> io::Result<DirectSocket> {
         // The kernel waits for bytes only where a thread would.
         rustix::io::ioctl_fionbio(&stream, false)?;
-        self.files.install(&mut self.ring, stream)
+        self.files.install(&mut self.sockets.ring, stream)
     }
 
     fn open(&mut self, id: SlotId, socket: DirectSocket) -> io::Result<()> {
         let Some(file) = socket.into_file() else { return Err(ErrorKind::NotConnected.into()) };
-        if self.connections.len() <= id.index() {
-            self.connections.resize_with(id.index() + 1, Connection::default);
+        if self.sockets.connections.len() <= id.index() {
+            self.sockets.connections.resize_with(id.index() + 1, Connection::default);
         }
-        self.connections[id.index()] = Connection::new(file, id);
-        self.unsettle(id);
+        self.sockets.connections[id.index()] = Connection::new(file, id);
+        self.sockets.unsettle(id);
         Ok(())
     }
 
     fn pause_receive(&mut self, id: SlotId) {
         if let Some(connection) = self.connection(id) {
             connection.flags.set(Flags::PAUSED, true);
-            self.unsettle(id);
+            self.sockets.unsettle(id);
         }
     }
 
@@ -304,21 +297,21 @@ impl Driver for Uring {
             if connection.flags.has(Flags::HELD) {
                 self.held.release(id);
             }
-            self.unsettle(id);
+            self.sockets.unsettle(id);
         }
     }
 
     fn shutdown(&mut self, id: SlotId) {
-        if let Some(connection) = find(&mut self.connections, id) {
-            connection.shut_down(id, &mut self.ring);
+        if let Some(connection) = find(&mut self.sockets.connections, id) {
+            connection.shut_down(id, &mut self.sockets.ring);
             // If it fails, so does the next wait.
-            let _ = self.ring.enter(Wait::Submit);
+            let _ = self.sockets.ring.enter(Wait::Submit);
         }
     }
 
     fn close(&mut self, id: SlotId) {
-        if let Some(connection) = find(&mut self.connections, id) {
-            connection.close(id, &mut self.ring);
+        if let Some(connection) = find(&mut self.sockets.connections, id) {
+            connection.close(id, &mut self.sockets.ring);
             if connection.flags.has(Flags::HELD) {
                 self.held.remove(id);
             }
@@ -331,38 +324,40 @@ impl Driver for Uring {
         until: Option<Instant>,
     ) -> io::Result<()> {
         self.prepare();
+        self.completions.drain(..self.taken);
+        self.taken = 0;
+        self.completions.append(&mut self.sockets.later);
         let patience = self.patience(until);
-        let mut lending = self.ring.lend();
-        self.sends.begin();
+        let Sockets { ring, connections, sends: handed_over, .. } = &mut self.sockets;
+        let mut lending = ring.lend();
+        handed_over.begin();
         for (id, bytes) in sends {
-            if let Some(connection) = find(&mut self.connections, id) {
-                lending.send(connection.file, bytes, self.sends.add(id, bytes.len()));
+            if let Some(connection) = find(connections, id) {
+                lending.send(connection.file, bytes, handed_over.add(id, bytes.len()));
             }
         }
         lending.enter(patience)?;
         self.now = read_clock();
-        self.completions.drain(..self.taken);
-        self.taken = 0;
         let mut received = self.collect();
         // A send that was short has to be known now: what tells of it may be in the kernel still.
-        while self.ring.has_overflowed() {
-            self.ring.enter(Wait::Collect)?;
+        while self.sockets.ring.has_overflowed() {
+            self.sockets.ring.enter(Wait::Collect)?;
             received += self.collect();
         }
         if matches!(patience, Wait::Submit) {
             // There is more behind what is there.
             self.is_behind = true;
         } else {
-            self.is_behind = self.ring.has_more();
+            self.is_behind = self.sockets.ring.has_more();
             while self.is_behind
                 && self.completions.len() < COMPLETIONS_MAX
                 && received < RECEIVED_BYTES_MAX
             {
                 let before = self.completions.len();
-                self.ring.enter(Wait::Collect)?;
+                self.sockets.ring.enter(Wait::Collect)?;
                 received += self.collect();
                 // The kernel may say that there is more when it just gave all.
-                self.is_behind = self.ring.has_more() && self.completions.len() > before;
+                self.is_behind = self.sockets.ring.has_more() && self.completions.len() > before;
             }
         }
         self.finish_accepting();
@@ -370,7 +365,7 @@ impl Driver for Uring {
     }
 
     fn next_short(&mut self) -> Option<(SlotId, usize)> {
-        self.sends.next_short()
+        self.sockets.sends.next_short()
     }
 
     #[inline]
@@ -379,7 +374,7 @@ impl Driver for Uring {
             && let Some(id) = self.next_released()
         {
             let bytes = self.held.take(id);
-            return Some(Completion::Received { id, bytes, direct: &mut self.later });
+            return Some(Completion::Received { id, bytes, direct: &mut self.sockets });
         }
         let told = loop {
             let Some(completion) = self.completions.get(self.taken).cloned() else {
@@ -390,7 +385,7 @@ impl Driver for Uring {
             match self.complete(&completion) {
                 Some(Told::Received(id)) => {
                     let bytes = self.buffers.take(&completion);
-                    return Some(Completion::Received { id, bytes, direct: &mut self.later });
+                    return Some(Completion::Received { id, bytes, direct: &mut self.sockets });
                 }
                 Some(told) => break told,
                 None => {}
@@ -419,7 +414,7 @@ impl Driver for Uring {
 impl Drop for Uring {
     #[allow(unsafe_code, reason = "frees what the kernel used")]
     fn drop(&mut self) {
-        let Self { ring, acceptors, completions, taken, .. } = self;
+        let Self { sockets, acceptors, completions, taken, .. } = self;
         let mut complete = |completion: cqueue::Entry| {
             if let Subject::Accept { listener, place } = Subject::of(completion.user_data())
                 && let Some(acceptor) = acceptors.get_mut(listener)
@@ -427,8 +422,8 @@ impl Drop for Uring {
                 acceptor.forget(place);
             }
         };
-        completions.drain(*taken..).for_each(&mut complete);
-        let is_stopped = ring.stop(complete);
+        completions.drain(*taken..).chain(sockets.later.drain(..)).for_each(&mut complete);
+        let is_stopped = sockets.ring.stop(complete);
         // Better to lose memory than to have the kernel write to what it has become.
         acceptors.drain(..).for_each(Acceptor::free);
         if is_stopped {

@@ -33,6 +33,8 @@ pub(super) enum Subject {
     Close(SlotId),
     /// The send at this place among those of the wait.
     Send(usize),
+    /// The send that is under way by itself.
+    SendNow,
     /// A place of a listener that accepts.
     Accept {
         listener: usize,
@@ -71,6 +73,7 @@ impl Subject {
             Self::Wake => pack(9, 0, 0),
             Self::Shutdown(id) => pack_id(10, id),
             Self::Cancel(id) => pack_id(11, id),
+            Self::SendNow => pack(12, 0, 0),
         }
     }
 
@@ -91,6 +94,7 @@ impl Subject {
             9 => Self::Wake,
             10 => Self::Shutdown(id),
             11 => Self::Cancel(id),
+            12 => Self::SendNow,
             _ => Self::Nothing,
         }
     }
@@ -199,6 +203,17 @@ impl Operation {
         Self::new(entry, Subject::Send(place))
     }
 
+    /// Sends what there is room for at once, and always completes.
+    ///
+    /// # Safety
+    /// What the message names is as it has to be for `sendmsg`, and stays until the kernel has taken the
+    /// operation from the queue: then it is done with it.
+    pub(super) unsafe fn send_now(file: u32, message: &libc::msghdr) -> Self {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let entry = opcode::SendMsg::new(Fixed(file), message).flags(flags as u32).build();
+        Self::new(entry, Subject::SendNow)
+    }
+
     /// Accepts one connection into a free place of the table.
     ///
     /// # Safety
@@ -241,6 +256,7 @@ mod tests {
             Subject::Wake,
             Subject::Shutdown(id),
             Subject::Cancel(id),
+            Subject::SendNow,
         ] {
             assert_eq!(Subject::of(subject.user_data()), subject);
         }

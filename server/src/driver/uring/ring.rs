@@ -8,7 +8,7 @@ use io_uring::{
     types::{CancelBuilder, SubmitArgs, Timespec},
 };
 use std::{
-    io,
+    io::{self, IoSlice},
     marker::PhantomData,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     time::Duration,
@@ -147,7 +147,7 @@ impl Ring {
     }
 
     /// What is in the queue may name memory that is gone: it is never submitted.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.failure.get_or_insert(libc::ECANCELED);
     }
 
@@ -232,6 +232,19 @@ impl Ring {
         }
         let failure = *self.failure.get_or_insert(libc::ENOMEM);
         Err(io::Error::from_raw_os_error(failure))
+    }
+
+    /// Submits a send that takes what there is room for at once. Afterwards the kernel is done with the bytes,
+    /// or the ring has failed for good.
+    pub(super) fn send_now(&mut self, file: u32, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        // SAFETY: of no address, no bytes and no control data, it is a message.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = slices.as_ptr().cast_mut().cast();
+        message.msg_iovlen = slices.len().min(libc::UIO_MAXIOV as usize) as _;
+        // SAFETY: an `IoSlice` is an `iovec`, which is only read. The message and the slices outlive the
+        // call, which ends with the queue empty or never submitted.
+        self.push(&unsafe { Operation::send_now(file, &message) });
+        self.enter(Wait::Submit)
     }
 
     fn enter_once(&mut self, wait: Wait) -> io::Result<usize> {

@@ -34,7 +34,7 @@ struct OfUring<const WAY: usize>;
 impl<const WAY: usize> Kind for OfUring<WAY> {
     type Driver = Uring;
 
-    const SENDS_NOW: bool = false;
+    const SENDS_NOW: bool = true;
 
     fn driver() -> Uring {
         driver(WAY)
@@ -229,7 +229,7 @@ fn a_short_send_is_told_by_its_wait_though_the_completion_queue_overflows() {
     driver.wait([].into_iter(), Some(driver.now())).unwrap();
     // Each of them fails, which is told.
     let nothing = Operation::close((1 << 10) - 1, Subject::Nothing);
-    (0..20_000).for_each(|_| driver.ring.push(&nothing));
+    (0..20_000).for_each(|_| driver.sockets.ring.push(&nothing));
     let bytes = vec![0; 4_000_000];
     driver.wait([(first, &bytes[..])].into_iter(), Some(driver.now())).unwrap();
     let (id, sent) = driver.next_short().unwrap();
@@ -251,7 +251,7 @@ fn who_found_no_buffer_receives_though_those_before_it_have_nothing_to_receive()
         let ids: Vec<_> = (0..=count).map(|index| SlotId::new(index, 1)).collect();
         let mut peers: Vec<_> = ids.iter().map(|id| adopt(&mut driver, *id)).collect();
         for id in &ids {
-            driver.unsettled.retain(|other| other != id);
+            driver.sockets.unsettled.retain(|other| other != id);
             let flags = &mut driver.connection(*id).unwrap().flags;
             flags.set(Flags::UNSETTLED, false);
             flags.set(Flags::STARVED, true);
@@ -283,9 +283,9 @@ fn what_the_kernel_does_not_find_by_its_name_ends_and_all_else_goes_on() {
     let connection = driver.connection(lost).unwrap();
     connection.flags.set(Flags::CLOSING, true);
     let file = connection.file;
-    driver.ring.push(&Operation::close(file, Subject::Close(lost)));
+    driver.sockets.ring.push(&Operation::close(file, Subject::Close(lost)));
     let missing = Subject::Receive(SlotId::new(7, 7));
-    driver.ring.cancel(file, missing, lost);
+    driver.sockets.ring.cancel(file, missing, lost);
     let (mut received, mut is_closed) = (Vec::<u8>::new(), false);
     let start = driver.now();
     while received.is_empty() || !is_closed {
@@ -323,7 +323,7 @@ fn a_driver_that_ends_on_a_thread_that_can_not_stop_it_closes_its_listeners() {
     let mut driver = driver(0);
     driver.listen(Listener::Unix(listener)).unwrap();
     // Nothing is under way, so that the ring keeps no listener either.
-    driver.acceptors[0].stop(&mut driver.ring);
+    driver.acceptors[0].stop(&mut driver.sockets.ring);
     driver.wait([].into_iter(), Some(driver.now())).unwrap();
     std::thread::spawn(move || drop(driver)).join().unwrap();
     let refused = UnixStream::connect(&path);
