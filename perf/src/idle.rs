@@ -91,6 +91,8 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     }
     let report = match options.driver {
         DriverKind::Poll => run_on::<Poll>(options)?,
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => run_on::<quelea::driver::Uring>(options)?,
     };
     options.output.finish(&report)
 }

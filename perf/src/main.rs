@@ -124,6 +124,10 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
 fn follow(orders: Orders) -> Result<(), Box<dyn Error>> {
     match orders.kind() {
         EchoWorker::<Poll>::KIND => orders.follow::<EchoWorker<Poll>>(),
+        #[cfg(target_os = "linux")]
+        EchoWorker::<quelea::driver::Uring>::KIND => {
+            orders.follow::<EchoWorker<quelea::driver::Uring>>()
+        }
         kind => Err(format!("there is no worker of the kind {kind}").into()),
     }
 }

@@ -40,6 +40,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .map_err(|error| format!("{}: {error}", options.listen))?;
     match options.driver {
         DriverKind::Poll => RawServer::new(Poll::new()?, listener)?.serve(),
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => RawServer::new(quelea::driver::Uring::start()?, listener)?.serve(),
     }
 }
 

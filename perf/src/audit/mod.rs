@@ -106,6 +106,8 @@ const ROWS_MAX: usize = 20;
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let (report, is_clean) = match options.manner.driver {
         DriverKind::Poll => audit::<Poll>(options)?,
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => audit::<quelea::driver::Uring>(options)?,
     };
     let code = options.manner.output.finish(&report)?;
     Ok(if is_clean { code } else { ExitCode::FAILURE })

@@ -150,6 +150,8 @@ pub(crate) fn open_loop_depth(connections: usize) -> u32 {
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.manner.driver {
         DriverKind::Poll => run_on::<Poll>(options)?,
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => run_on::<quelea::driver::Uring>(options)?,
     };
     options.manner.output.finish(&report)
 }

@@ -1,7 +1,7 @@
 use super::{Command, EchoWorker, Kind, Loop, Measured, Plan};
 use crate::{
     clock::now,
-    load::{DriverKind, Outcome, processes::Worker},
+    load::{DriverKind, LoadDriver, Outcome, processes::Worker},
     raw::RawServer,
 };
 use quelea::{CloseCode, Config, Conn, Handle, Handler, Message, Server, driver::Poll};
@@ -106,7 +106,16 @@ fn plan(address: SocketAddr) -> Plan {
 }
 
 fn run(plan: Plan, connections: usize, looping: Loop, length: Duration) -> Outcome<Measured> {
-    let mut worker = EchoWorker::<Poll>::new(plan)?;
+    run_by::<Poll>(plan, connections, looping, length)
+}
+
+fn run_by<D: LoadDriver>(
+    plan: Plan,
+    connections: usize,
+    looping: Loop,
+    length: Duration,
+) -> Outcome<Measured> {
+    let mut worker = EchoWorker::<D>::new(plan)?;
     worker.obey(Command::Connect(connections))?;
     worker.obey(Command::Begin(looping, Duration::from_millis(50)))?;
     worker.obey(Command::Measure(length))?;
@@ -356,6 +365,27 @@ fn bytes_come_back_as_they_are_without_frames() {
     let server = Running::start(|| Answer::Echo);
     let error = error(Plan { target: plan(server.address).target, ..raw(20) });
     assert!(error.contains("other bytes than it got"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_and_bare_bytes_come_back_by_io_uring_on_both_sides() {
+    use quelea::driver::Uring;
+    let server = Running::start(|| Answer::Echo);
+    let by_uring = Plan { driver: DriverKind::Uring, ..plan(server.address) };
+    let measured = run_by::<Uring>(by_uring, 5, DEPTH_3, MOMENT).unwrap();
+    assert!(measured.messages > 20 && measured.missing == 0, "{}", measured.messages);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the process.
+    thread::spawn(move || {
+        RawServer::new(Uring::start().unwrap(), listener).unwrap().serve().unwrap();
+    });
+    for size in [20, 300_000] {
+        let raw = Plan { driver: DriverKind::Uring, raw: true, sizes: vec![size], ..plan(address) };
+        let measured = run_by::<Uring>(raw, 5, DEPTH_3, MOMENT).unwrap();
+        assert!(measured.messages > 20 && measured.missing == 0, "{}", measured.messages);
+    }
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl<D: LoadDriver> EchoWorker<D> {
 }
 
 impl<D: LoadDriver> Worker for EchoWorker<D> {
-    const KIND: &'static str = "echo";
+    const KIND: &'static str = D::ECHO_KIND;
     type Plan = Plan;
     type Command = Command;
     type Answer = Option<Measured>;

@@ -17,17 +17,34 @@ use std::{collections::VecDeque, io, os::fd::OwnedFd, sync::Arc, time::Duration}
 pub(crate) enum DriverKind {
     /// Readiness: epoll, and a system call for each receive and send.
     Poll,
+    /// Completions: io_uring, and a system call for many of both (Linux 6.0).
+    #[cfg(target_os = "linux")]
+    Uring,
 }
 
 /// A driver that a generator can run on.
 pub(crate) trait LoadDriver: Driver + Sized {
+    /// What processes that echo by it are called among themselves.
+    const ECHO_KIND: &'static str;
+
     /// One whose waits end to the microsecond.
     fn start() -> io::Result<Self>;
 }
 
 impl LoadDriver for Poll {
+    const ECHO_KIND: &'static str = "echo by poll";
+
     fn start() -> io::Result<Self> {
         Self::precise()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl LoadDriver for quelea::driver::Uring {
+    const ECHO_KIND: &'static str = "echo by uring";
+
+    fn start() -> io::Result<Self> {
+        Ok(Self::new(usize::MAX)?)
     }
 }
 

@@ -92,6 +92,8 @@ const LABELS: Labels = Labels {
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.manner.driver {
         DriverKind::Poll => measure::<Poll>(options)?,
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => measure::<quelea::driver::Uring>(options)?,
     };
     options.manner.output.finish(&report)
 }

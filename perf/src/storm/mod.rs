@@ -93,6 +93,8 @@ const LATE_SHARE_MAX: f64 = 0.01;
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.manner.driver {
         DriverKind::Poll => measure::<Poll>(options)?,
+        #[cfg(target_os = "linux")]
+        DriverKind::Uring => measure::<quelea::driver::Uring>(options)?,
     };
     options.manner.output.finish(&report)
 }
