@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) const INCREMENTAL: Self = Self { count: 8, bytes: 128 << 10, is_incremental: true };
+    pub(super) const INCREMENTAL: Self = Self { count: 4, bytes: 256 << 10, is_incremental: true };
     pub(super) const WHOLE: Self = Self { count: 256, bytes: 8 << 10, is_incremental: false };
 }
 

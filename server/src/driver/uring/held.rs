@@ -3,7 +3,7 @@
 use crate::parts::slots::SlotId;
 use std::collections::{HashMap, VecDeque};
 
-/// What is lent at once: as much as a buffer has.
+/// What is lent at once.
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Bytes of paused connections: of each at most what was received in one wait and the next, which ends it.
