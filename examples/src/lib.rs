@@ -38,6 +38,9 @@ pub mod server {
         /// descriptors.
         #[arg(long)]
         pub share_port: bool,
+        /// The most connections of all workers [default: 1000000].
+        #[arg(long, value_name = "COUNT")]
+        pub connections_max: Option<usize>,
         /// How long it takes to close all connections after a SIGTERM; after Ctrl-C it is no time.
         /// A second signal ends the server at once. Either way it exits with 0 [default: 10].
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -75,8 +78,15 @@ pub mod server {
     impl Options {
         /// The configuration that they ask for.
         pub fn config(&self) -> Config {
-            let Self { workers, driver, share_port, .. } = *self;
-            Config { workers, driver: driver.into(), share_port, ..Config::default() }
+            let Self { workers, driver, share_port, connections_max, .. } = *self;
+            let defaults = Config::default();
+            Config {
+                workers,
+                driver: driver.into(),
+                share_port,
+                connections_max: connections_max.unwrap_or(defaults.connections_max),
+                ..defaults
+            }
         }
 
         /// How to drain.

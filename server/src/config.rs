@@ -113,7 +113,8 @@ pub struct Config {
     pub lifetime_max: Option<Duration>,
 
     /// The most connections of all workers; beyond it, 503 with `Retry-After`. Default: 1,000,000,
-    /// which the limit on descriptors undercuts nearly everywhere.
+    /// which the limit on descriptors undercuts nearly everywhere, but not with
+    /// [`DriverKind::Uring`](crate::DriverKind::Uring).
     pub connections_max: usize,
     /// The most connections from one IP address; beyond it, 429 with `Retry-After`. Default:
     /// `None`, because behind a proxy all clients have its address. It takes 17 bytes a connection.
