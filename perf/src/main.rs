@@ -11,6 +11,7 @@ mod echo;
 mod fanout;
 mod idle;
 mod kernel;
+mod kill;
 mod load;
 mod manner;
 mod memory;
@@ -81,6 +82,9 @@ enum Mode {
     /// Attacks a server that echoes, as hostile and broken peers do, and tells what came of it, a row
     /// an attack: handshakes, frames, floods.
     Attack(attack::Options),
+    /// Opens connections all the time that do anything and end anyhow: half-open, reset, in the middle of a
+    /// frame, with answers unread.
+    Kill(kill::Options),
     /// Holds idle connections, millions if wanted, on a simulated network, and tells what they cost.
     Sim(sim::Options),
     /// Checks that an echo server is right, before it is measured: text, binary, empty and large
@@ -107,6 +111,7 @@ fn run(mode: Mode) -> Result<ExitCode, Box<dyn Error>> {
         Mode::Fanout(options) => return fanout::run(&options),
         Mode::Bare(options) => fanout::bare::run(&options)?,
         Mode::Attack(options) => return attack::run(&options),
+        Mode::Kill(options) => return kill::run(&options),
         Mode::Rooms(options) => return rooms::run(&options),
         Mode::Slow(options) => return slow::run(&options),
         Mode::Audit(options) => return audit::run(&options),

@@ -11,7 +11,7 @@ mod fragments;
 mod frames;
 mod handshake;
 mod judge;
-mod peer;
+pub(crate) mod peer;
 mod pour;
 mod process;
 mod request;
