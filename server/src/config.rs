@@ -27,8 +27,9 @@ pub struct Config {
     /// Whether other processes may listen on the same TCP addresses (`SO_REUSEPORT`): the kernel spreads
     /// connections over all of them, so that together they can have more than one process may have
     /// descriptors. It counts for what is [listened](crate::Server::listen) on after it is set. Who
-    /// asks for it is let in by any server of the same user, also by one that did not ask. Default:
-    /// `false`, so that an address which is in use is an error.
+    /// asks for it is let in by a server of the same user that did not ask, too, if that has several
+    /// workers: they share the address among them, and the system knows no difference. Default: `false`, so
+    /// that an address which is in use is an error.
     pub share_port: bool,
     /// The most bytes that may wait in one worker's mailbox for it, and as much again at each
     /// worker that sends to it. Beyond it, what is sent there is

@@ -5,7 +5,7 @@ use crate::{
     driver::Listener,
     error::{Error, Result},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -45,6 +45,10 @@ impl Bound {
     pub(crate) fn share(&mut self, count: usize) -> Result<Vec<Vec<Listener>>> {
         let failed = |source| Error::Listen { address: self.address.to_string(), source };
         let mut shares = vec![std::mem::take(&mut self.listeners)];
+        if count > 1 {
+            // Only now: whoever asks to share a port is let in by those that have this.
+            shares[0].iter().try_for_each(allow_more).map_err(failed)?;
+        }
         for _ in 1..count {
             let more = shares[0].iter().map(|listener| match listener {
                 Listener::Tcp(first) => {
@@ -90,9 +94,16 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<std::net::TcpListene
     // The first socket is bound without sharing unless it is asked for, so that a port that another
     // server listens on is an error, and not a place where half of the connections go.
     let socket = bind_tcp_once(address, share)?;
-    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets more sockets have the same TCP address.
+fn allow_more(listener: &Listener) -> io::Result<()> {
+    match listener {
+        Listener::Tcp(listener) => SockRef::from(listener).set_reuse_port(true),
+        Listener::Unix(_) => Ok(()),
+    }
 }
 
 fn bind_tcp_once(address: SocketAddr, share: bool) -> io::Result<Socket> {

@@ -320,6 +320,15 @@ fn a_port_is_shared_by_servers_that_ask_for_it_and_refused_to_one_that_does_not(
 }
 
 #[test]
+fn a_port_of_one_worker_that_did_not_ask_to_share_it_is_refused_to_one_that_does() {
+    let site = Site::start(Config { workers: Some(1), ..two() });
+    let server = Server::new(|_| Teller { worker: 0, shared: Arc::default() });
+    let server = server.config(Config { share_port: true, ..two() }).unwrap();
+    let error = server.listen(site.tcp_address()).unwrap_err();
+    assert!(matches!(error, quelea::Error::Listen { .. }), "{error}");
+}
+
+#[test]
 fn pinned_workers_serve() {
     let site = Site::start(Config { pin_workers: true, ..two() });
     let _both = site.open_on_both();
