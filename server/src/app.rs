@@ -74,6 +74,8 @@ pub struct Server<F> {
     config: Config,
     bound: Vec<Bound>,
     needs_listener: bool,
+    /// Descriptors that each worker keeps for connections that come when there are no others.
+    reserved: usize,
     handle: Handle,
     #[cfg(feature = "signals")]
     signals: Option<Registration>,
@@ -91,6 +93,7 @@ where
             config: Config::default(),
             bound: Vec::new(),
             needs_listener: true,
+            reserved: 0,
             handle: Handle::default(),
             #[cfg(feature = "signals")]
             signals: None,
@@ -127,6 +130,13 @@ where
     /// [`Handle::adopt_websocket`].
     pub fn without_listener(mut self) -> Self {
         self.needs_listener = false;
+        self
+    }
+
+    /// Keeps so many descriptors for each worker, so that connections come in when the process has no others.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn reserve_descriptors(mut self, count: usize) -> Self {
+        self.reserved = count;
         self
     }
 
@@ -188,7 +198,7 @@ where
             Some(count) => count,
             None => thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
         };
-        match Drivers::open(&self.config, count)? {
+        match Drivers::open(&self.config, count, self.reserved)? {
             Drivers::Poll(drivers) => self.run_on(drivers, "poll"),
             #[cfg(target_os = "linux")]
             Drivers::Uring(drivers) => self.run_on(drivers, "uring"),

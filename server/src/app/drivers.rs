@@ -17,9 +17,10 @@ pub(super) enum Drivers {
 }
 
 impl Drivers {
-    pub(super) fn open(config: &Config, count: usize) -> Result<Self> {
+    /// So many, each of which keeps some descriptors for connections that come when there are no others.
+    pub(super) fn open(config: &Config, count: usize, reserved: usize) -> Result<Self> {
         match config.driver {
-            DriverKind::Auto | DriverKind::Poll => Ok(Self::Poll(poll(count)?)),
+            DriverKind::Auto | DriverKind::Poll => poll(count, reserved),
             DriverKind::Uring => {
                 uring(config, count).map_err(|reason| Error::Config { field: "driver", reason })
             }
@@ -27,8 +28,13 @@ impl Drivers {
     }
 }
 
-fn poll(count: usize) -> io::Result<Vec<Poll>> {
-    (0..count).map(|_| Poll::new()).collect()
+fn poll(count: usize, reserved: usize) -> Result<Drivers> {
+    let drivers = (0..count).map(|_| {
+        let mut driver = Poll::new()?;
+        driver.reserve(reserved)?;
+        Ok(driver)
+    });
+    Ok(Drivers::Poll(drivers.collect::<io::Result<_>>()?))
 }
 
 #[cfg(target_os = "linux")]
@@ -38,7 +44,7 @@ fn uring(config: &Config, count: usize) -> Result<Drivers, String> {
     let drivers = (0..count).map(|_| Uring::new(connections_max));
     let drivers: Vec<_> = drivers.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
     if let Some(driver) = drivers.first() {
-        tracing::debug!(features = %driver.features(), "io_uring");
+        tracing::info!(features = %driver.features(), "io_uring");
     }
     Ok(Drivers::Uring(drivers))
 }

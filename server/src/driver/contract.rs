@@ -1,6 +1,6 @@
 //! What every driver has to do: one suite, run against each of them.
 
-use super::{Completion, Driver, ListenerId};
+use super::{Completion, Driver, Holdings, ListenerId};
 use crate::parts::slots::SlotId;
 use std::{
     io::IoSlice,
@@ -350,6 +350,28 @@ pub(super) fn a_connection_that_fails_says_so_though_it_is_paused<W: World>() {
     bench.until("end", |bench| bench.seen.contains(&Seen::Ended(id, true)));
 }
 
+pub(super) fn what_it_has_is_as_before_once_all_are_closed<W: World>() {
+    let mut bench = Bench::<W>::new();
+    let before = bench.world.driver().holdings();
+    let connected: Vec<_> = (0..3).map(|_| bench.connect()).collect();
+    assert_eq!(bench.world.driver().holdings().sockets, 3);
+    let mut peers = Vec::new();
+    for (index, (id, mut peer)) in connected.into_iter().enumerate() {
+        peer.write(b"held, or lent, or in the kernel");
+        if index == 0 {
+            bench.world.driver().pause_receive(id);
+        }
+        bench.tick(&[(id, b"an answer")], MOMENT);
+        bench.world.driver().close(id);
+        peers.push((id, peer));
+    }
+    let closed =
+        |bench: &Bench<W>| peers.iter().all(|(id, _)| bench.seen.contains(&Seen::Closed(*id)));
+    bench.until("close", closed);
+    assert_eq!(bench.world.driver().holdings(), before);
+    assert_eq!(before, Holdings::default());
+}
+
 pub(super) fn once_it_accepts_no_more_connections_are_left_waiting<W: World>() {
     let mut bench = Bench::<W>::new();
     let listener = bench.world.listener();
@@ -414,6 +436,7 @@ macro_rules! contract {
             a_slot_that_is_used_again_sees_nothing_of_its_past,
             a_pause_holds_bytes_back_and_loses_none,
             a_connection_that_fails_says_so_though_it_is_paused,
+            what_it_has_is_as_before_once_all_are_closed,
             once_it_accepts_no_more_connections_are_left_waiting,
             a_connection_that_always_has_bytes_does_not_starve_the_others,
             a_wait_ends_at_its_deadline_and_moves_the_clock,

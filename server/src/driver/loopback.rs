@@ -146,6 +146,7 @@ macro_rules! unix_contract {
             a_close_completes_once_and_nothing_comes_after_it,
             a_slot_that_is_used_again_sees_nothing_of_its_past,
             a_pause_holds_bytes_back_and_loses_none,
+            what_it_has_is_as_before_once_all_are_closed,
             once_it_accepts_no_more_connections_are_left_waiting,
             a_connection_that_always_has_bytes_does_not_starve_the_others,
             a_wait_ends_at_its_deadline_and_moves_the_clock,

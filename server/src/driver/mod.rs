@@ -53,6 +53,9 @@ pub trait Driver {
     /// All bytes that the kernel took since the start.
     fn bytes_sent(&self) -> u64;
 
+    /// What it has now.
+    fn holdings(&self) -> Holdings;
+
     /// Accepts from a listener, in batches, from now on.
     fn listen(&mut self, listener: Self::Listener) -> io::Result<ListenerId>;
 
@@ -107,6 +110,17 @@ pub trait Driver {
 
     /// What lets another thread end a wait.
     fn waker(&self) -> Arc<dyn Wake>;
+}
+
+/// What a driver has, for metrics and for who looks for leaks. Without connections all of it is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sockets of connections, those among them that are not open yet, or about to be closed.
+    pub sockets: usize,
+    /// Bytes that were received of connections before they were paused, and are told when they go on.
+    pub held_bytes: usize,
+    /// Receive buffers that neither the kernel can fill nor anybody was lent: they are lost.
+    pub buffers_lost: usize,
 }
 
 /// Ends a driver's wait from any thread; it then completes [`Completion::Woken`].

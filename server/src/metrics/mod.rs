@@ -130,6 +130,15 @@ summed! {
         pub backlogged: u64,
         /// Bytes now that wait for peers to take them, as in [`Conn::queued`](crate::Conn::queued).
         pub queued_bytes: u64,
+        /// Sockets of connections now that the system has not closed yet; also of those that have left the
+        /// counts above, or have not come to them yet.
+        pub sockets: u64,
+        /// Bytes now that were received of connections before these were paused, and are handled when they
+        /// go on: with [`DriverKind::Uring`](crate::DriverKind::Uring), whose kernel receives ahead.
+        pub held_bytes: u64,
+        /// Receive buffers now that neither the system nor the worker has: if there are any, that is a
+        /// fault of this library.
+        pub receive_buffers_lost: u64,
         /// Batches of mail now that wait for the worker. What another worker sends in one
         /// tick is one, and so is each call of a handle.
         pub mailbox_batches: u64,

@@ -101,6 +101,15 @@ const GAUGES: &[Scalar] = &[
         m.backlogged
     }),
     sum("queued", "Bytes that wait for peers to take them.", |m| m.queued_bytes).in_bytes(),
+    sum("sockets", "Sockets of connections that the system has not closed yet.", |m| m.sockets)
+        .of_worker(),
+    sum("held", "Bytes that were received of connections before they were paused.", |m| {
+        m.held_bytes
+    })
+    .in_bytes(),
+    sum("receive_buffers_lost", "Receive buffers that nobody has: not 0 is a fault.", |m| {
+        m.receive_buffers_lost
+    }),
     sum("mailbox_batches", "Batches of mail that wait for a worker.", |m| m.mailbox_batches)
         .of_worker(),
     sum("mailbox", "Bytes of mail that wait for a worker.", |m| m.mailbox_bytes)

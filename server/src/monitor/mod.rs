@@ -6,7 +6,7 @@ mod exposition;
 use crate::{
     address::ListenAddress,
     app::Server,
-    config::Config,
+    config::{Config, DriverKind},
     context::Conn,
     error::{Error, Result},
     handle::Handle,
@@ -30,6 +30,8 @@ const AGE_MAX: Duration = Duration::from_millis(100);
 const UNANSWERED_MAX: Duration = Duration::from_secs(2);
 /// A few who watch, and keep their connections.
 const CONNECTIONS_MAX: usize = 64;
+/// As many are let in when the process has no more descriptors: that is when it has to be watched.
+const RESERVED: usize = 4;
 
 /// Answers Prometheus and health checks about a server, on a listener and a thread of its own, until it is
 /// dropped.
@@ -41,7 +43,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// | `/health/ready` | 200 while all workers serve; 503 before that, and from [`Handle::drain`] or [`Handle::stop`] on |
 ///
 /// A request waits for half a second at most, also while all workers are busy or stuck, and is answered with
-/// what they said at most a tenth of a second before. There is no authentication: listen where only those who
+/// what they said at most a tenth of a second before. A few descriptors are kept for those who ask, for when
+/// the process has no others. There is no authentication: listen where only those who
 /// watch can connect.
 ///
 /// ```no_run
@@ -79,6 +82,8 @@ impl MetricsServer {
     {
         let config = Config {
             workers: Some(1),
+            // A ring has buffers and a table that a few who watch do not need.
+            driver: DriverKind::Poll,
             connections_max: CONNECTIONS_MAX,
             handshakes_pending_max: CONNECTIONS_MAX,
             close_timeout: Duration::from_secs(1),
@@ -86,7 +91,9 @@ impl MetricsServer {
         };
         let span = tracing::info_span!("metrics");
         let make = move |_| Monitor { watched: watched.clone(), latest: None };
-        let server = span.in_scope(|| Server::new(make).config(config)?.listen(address))?;
+        let server = span.in_scope(|| {
+            Server::new(make).config(config)?.reserve_descriptors(RESERVED).listen(address)
+        })?;
         let addresses = server.local_addresses().cloned().collect();
         let handle = server.handle();
         let run = move || span.in_scope(|| server.run());

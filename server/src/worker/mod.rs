@@ -345,12 +345,16 @@ impl<H: Handler, D: Driver> Worker<H, D> {
     fn metrics_with(&self, walk: &Walk) -> WorkerMetrics {
         let inbox = self.member.hub.inboxes.get(usize::from(self.member.id));
         let (batches, bytes) = inbox.map_or((0, 0), |inbox| inbox.depth());
+        let holdings = self.driver.holdings();
         let taken: usize = self.mail.iter().map(|batch| batch.bytes()).sum();
         WorkerMetrics {
             bytes_sent: self.driver.bytes_sent(),
             connections: walk.connections,
             backlogged: walk.backlogged,
             queued_bytes: walk.queued_bytes,
+            sockets: holdings.sockets as u64,
+            held_bytes: holdings.held_bytes as u64,
+            receive_buffers_lost: holdings.buffers_lost as u64,
             mailbox_batches: (batches + self.mail.len()) as u64,
             mailbox_bytes: (bytes + taken) as u64,
             ..self.connections.table.metrics.clone()
@@ -499,6 +503,9 @@ impl<H: Handler, D: Driver> Drop for Worker<H, D> {
                 connections: By::default(),
                 backlogged: 0,
                 queued_bytes: 0,
+                sockets: 0,
+                held_bytes: 0,
+                receive_buffers_lost: 0,
                 mailbox_batches: 0,
                 mailbox_bytes: 0,
                 ..self.metrics()

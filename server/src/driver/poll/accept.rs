@@ -34,6 +34,14 @@ pub(super) struct Acceptor {
     retry_at: Option<Instant>,
 }
 
+/// Descriptors for connections that come when the process has no others: one is given up for each, and had
+/// again once there are some. Another thread may be faster to take it; then accepting waits as ever.
+#[derive(Default)]
+pub(super) struct Reserve {
+    count: usize,
+    kept: Vec<OwnedFd>,
+}
+
 enum Source {
     Tcp(net::TcpListener),
     Unix(net::UnixListener),
@@ -116,7 +124,12 @@ impl Acceptor {
         enqueue
     }
 
-    pub(super) fn accept(&mut self, now: Instant, registry: &Registry) -> Accept {
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        reserve: &mut Reserve,
+    ) -> Accept {
         let Some(listener) = self.listener.as_ref().filter(|_| !self.stopped) else {
             self.queued = false;
             return Accept::Nothing;
@@ -124,7 +137,11 @@ impl Acceptor {
         if self.left == Some(0) {
             return self.close(registry);
         }
-        match listener.accept() {
+        let accepted = match listener.accept() {
+            Err(error) if reserve.help(&error) => listener.accept(),
+            accepted => accepted,
+        };
+        match accepted {
             Ok((socket, peer)) => {
                 self.left = self.left.map(|left| left - 1);
                 self.turn = (self.turn + 1) % TURN;
@@ -152,6 +169,33 @@ impl Acceptor {
         }
         Accept::Nothing
     }
+}
+
+impl Reserve {
+    pub(super) fn new(count: usize) -> io::Result<Self> {
+        let kept = (0..count).map(|_| descriptor()).collect::<io::Result<_>>()?;
+        Ok(Self { count, kept })
+    }
+
+    /// Gives up a descriptor if that is what accepting lacked.
+    fn help(&mut self, error: &io::Error) -> bool {
+        let lacks = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        lacks && self.kept.pop().is_some()
+    }
+
+    /// Has again what was given up, as far as there are descriptors.
+    #[inline]
+    pub(super) fn refill(&mut self) {
+        while self.kept.len() < self.count {
+            let Ok(descriptor) = descriptor() else { return };
+            self.kept.push(descriptor);
+        }
+    }
+}
+
+/// One that needs next to nothing.
+fn descriptor() -> io::Result<OwnedFd> {
+    std::fs::File::open("/dev/null").map(OwnedFd::from)
 }
 
 impl Source {

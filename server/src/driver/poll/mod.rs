@@ -7,15 +7,19 @@ mod tests;
 #[cfg(feature = "driver")]
 mod timer;
 
-use super::{Completion, Driver, Listener, ListenerId, Wake, read_clock};
+use super::{Completion, Driver, Holdings, Listener, ListenerId, Wake, read_clock};
 use crate::parts::slots::{SLOTS_MAX, SlotId};
-use accept::{Accept, Acceptor};
+use accept::{Accept, Acceptor, Reserve};
 use mio::{Events, Interest, Token, event::Event, unix::SourceFd};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use socket2::Socket;
 use sockets::{Connection, Flags, Ready, Sockets};
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind},
     net::Shutdown,
     os::fd::{AsRawFd, OwnedFd},
     sync::Arc,
@@ -40,6 +44,7 @@ pub struct Poll {
     timer: Option<timer::Timer>,
     sockets: Sockets,
     acceptors: Vec<Acceptor>,
+    reserve: Reserve,
     shorts: VecDeque<(SlotId, usize)>,
     /// How many of those that are ready belong to this tick: what is put back takes its turn in the next
     /// one.
@@ -72,6 +77,7 @@ impl Poll {
             timer: None,
             sockets: Sockets::new(2 * EVENTS_MAX),
             acceptors: Vec::new(),
+            reserve: Reserve::default(),
             shorts: VecDeque::with_capacity(EVENTS_MAX),
             batch: 0,
             is_behind: false,
@@ -90,6 +96,15 @@ impl Poll {
         let mut driver = Self::new()?;
         driver.timer = Some(timer::Timer::new(driver.poll.registry(), TIMER)?);
         Ok(driver)
+    }
+
+    /// Keeps so many descriptors for connections that come when the process has no others.
+    ///
+    /// # Errors
+    /// The system has none for it.
+    pub(crate) fn reserve(&mut self, count: usize) -> io::Result<()> {
+        self.reserve = Reserve::new(count)?;
+        Ok(())
     }
 
     /// When the wait has to end, `None` for now.
@@ -172,11 +187,11 @@ impl Poll {
         if flags.has(Flags::PAUSED) && !flags.has(Flags::FAILED) {
             return Receive::Nothing;
         }
-        let Some(mut socket) = connection.socket.as_ref() else { return Receive::Nothing };
+        let Some(socket) = connection.socket.as_ref() else { return Receive::Nothing };
         let received = loop {
-            match socket.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                received => break received,
+            match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                received => break received.map(|(len, _)| len).map_err(io::Error::from),
             }
         };
         match received {
@@ -209,7 +224,8 @@ impl Poll {
     }
 
     fn accept<'d>(&mut self, listener: ListenerId) -> Option<Completion<'d, Socket>> {
-        match self.acceptors[listener.0].accept(self.now, self.poll.registry()) {
+        let acceptor = &mut self.acceptors[listener.0];
+        match acceptor.accept(self.now, self.poll.registry(), &mut self.reserve) {
             Accept::Accepted { socket, peer, turn_is_over } => {
                 if turn_is_over {
                     self.sockets.ready.push_back(Ready::Accept(listener));
@@ -239,6 +255,11 @@ impl Driver for Poll {
 
     fn bytes_sent(&self) -> u64 {
         self.sockets.bytes_sent
+    }
+
+    fn holdings(&self) -> Holdings {
+        // There is one buffer, and what is not received is the kernel's.
+        Holdings { sockets: self.sockets.count, ..Holdings::default() }
     }
 
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
@@ -273,6 +294,7 @@ impl Driver for Poll {
         if self.sockets.connections.len() <= id.index() {
             self.sockets.connections.resize_with(id.index() + 1, Connection::default);
         }
+        self.sockets.count += 1;
         self.sockets.connections[id.index()] = Connection {
             socket: Some(socket),
             generation: id.generation(),
@@ -307,6 +329,7 @@ impl Driver for Poll {
         if let Some(connection) = self.sockets.connection(id) {
             // epoll forgets a descriptor when it is closed.
             *connection = Connection::default();
+            self.sockets.count -= 1;
             self.sockets.ready.push_back(Ready::Closed(id));
         }
     }
@@ -329,6 +352,7 @@ impl Driver for Poll {
             result => result?,
         }
         self.now = read_clock();
+        self.reserve.refill();
         self.handle_events();
         Ok(())
     }

@@ -10,9 +10,15 @@ use std::{
     io::{self, ErrorKind, IoSlice},
 };
 
+/// No signal, and no wait either: somebody else may have the same stream, as one that is adopted, and make it
+/// one that waits.
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+
 /// See the [module](self).
 pub(super) struct Sockets {
     pub(super) connections: Vec<Connection>,
+    /// How many of them have a socket.
+    pub(super) count: usize,
     /// What is to be done for them and for listeners, in this tick or the next one.
     pub(super) ready: VecDeque<Ready>,
     pub(super) bytes_sent: u64,
@@ -74,6 +80,7 @@ impl Sockets {
     pub(super) fn new(ready: usize) -> Self {
         Self {
             connections: Vec::with_capacity(SLOTS_RESERVED),
+            count: 0,
             ready: VecDeque::with_capacity(ready),
             bytes_sent: 0,
         }
@@ -99,7 +106,7 @@ impl Sockets {
     /// Sends what the kernel takes at once: how much, if that was not all.
     #[inline]
     pub(super) fn send(&mut self, id: SlotId, bytes: &[u8]) -> Option<usize> {
-        self.send_by(id, bytes.len(), |socket| socket.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+        self.send_by(id, bytes.len(), |socket| socket.send_with_flags(bytes, SEND_FLAGS))
     }
 
     #[inline]
@@ -145,8 +152,8 @@ impl Sockets {
 impl SendNow for Sockets {
     fn send_now(&mut self, id: SlotId, slices: &[IoSlice<'_>]) -> Option<usize> {
         let len = slices.iter().map(|slice| slice.len()).sum();
-        let sent = self
-            .send_by(id, len, |socket| socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL));
+        let sent =
+            self.send_by(id, len, |socket| socket.send_vectored_with_flags(slices, SEND_FLAGS));
         Some(sent.unwrap_or(len))
     }
 }

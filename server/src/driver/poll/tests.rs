@@ -137,6 +137,51 @@ fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later(
     assert!(world.driver.next().is_none());
 }
 
+#[test]
+fn a_stream_that_somebody_else_makes_blocking_never_blocks_the_worker() {
+    let mut driver = Poll::new().unwrap();
+    let (stream, mut peer) = UnixStream::pair().unwrap();
+    let other_owner = stream.try_clone().unwrap();
+    let id = SlotId::new(0, 1);
+    let socket = driver.adopt(stream.into()).unwrap();
+    driver.open(id, socket).unwrap();
+    other_owner.set_nonblocking(false).unwrap();
+    peer.set_nonblocking(true).unwrap();
+    // A test that fails ends, too: then the peer makes room, and sends.
+    let mut late_peer = peer.try_clone().unwrap();
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let watched = is_over.clone();
+    let rescue = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        while !watched.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = std::io::Read::read(&mut late_peer, &mut [0; 1 << 16]);
+            let _ = late_peer.write(b"!");
+        }
+    });
+    let start = driver.now();
+    let bytes = vec![0; 4_000_000];
+    driver.wait([(id, &bytes[..])].into_iter(), Some(start)).unwrap();
+    assert!(driver.next_short().is_some_and(|(_, sent)| sent < bytes.len()));
+    // As much as is received at once: it asks for more.
+    let mut received = 0;
+    let mut sent = 0;
+    while received < super::RECEIVE_BUFFER_BYTES {
+        sent += peer.write(&vec![0; super::RECEIVE_BUFFER_BYTES - sent]).unwrap_or(0);
+        driver.wait([].into_iter(), Some(start)).unwrap();
+        driver.sockets.connection(id).unwrap().flags.set(super::Flags::READABLE, true);
+        driver.sockets.queue_receive(id);
+        while let Some(completion) = driver.next() {
+            if let Completion::Received { bytes, .. } = completion {
+                received += bytes.len();
+            }
+        }
+    }
+    let waited = driver.read_clock() - start;
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    rescue.join().unwrap();
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+}
+
 #[cfg(feature = "driver")]
 #[test]
 fn a_precise_wait_ends_at_its_deadline_and_not_a_millisecond_later() {

@@ -13,7 +13,7 @@ mod tests;
 pub use faults::{Fault, Faults, UnknownFault};
 pub(crate) use network::{Event, Network, Owner, Sleep, WireId};
 
-use super::{Completion, Driver, ListenerId, Wake};
+use super::{Completion, Driver, Holdings, ListenerId, Wake};
 use crate::parts::{
     mutant::{Mutant, is_planted, shows},
     slots::SlotId,
@@ -196,6 +196,11 @@ impl Driver for Sim {
 
     fn bytes_sent(&self) -> u64 {
         self.sockets.bytes_sent
+    }
+
+    fn holdings(&self) -> Holdings {
+        let used = self.sockets.connections.iter().filter(|connection| connection.generation != 0);
+        Holdings { sockets: used.count(), ..Holdings::default() }
     }
 
     fn listen(&mut self, (): ()) -> io::Result<ListenerId> {

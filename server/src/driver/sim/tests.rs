@@ -2,7 +2,7 @@ use super::{Fault, Faults, Network, Owner, Sim, SimSocket, Sleep, WireId};
 use crate::{
     address::PeerAddress,
     driver::{
-        Completion, Driver, ListenerId, Wake,
+        Completion, Driver, Holdings, ListenerId, Wake,
         contract::{Peer, World, contract},
     },
     parts::slots::SlotId,
@@ -26,6 +26,10 @@ impl Driver for Alone {
 
     fn bytes_sent(&self) -> u64 {
         self.0.bytes_sent()
+    }
+
+    fn holdings(&self) -> Holdings {
+        self.0.holdings()
     }
 
     fn listen(&mut self, (): ()) -> io::Result<ListenerId> {

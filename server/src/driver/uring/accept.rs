@@ -51,6 +51,13 @@ pub(super) struct Acceptor {
     pending: u64,
     /// How many were accepted since the last turn: as many are likely to come in the next one.
     accepted: u32,
+    /// How many failed for want of something. Each was woken for somebody who may still wait, of whom no other
+    /// that is under way hears.
+    failed: u32,
+    /// It had no place to accept into.
+    needs_place: bool,
+    /// Those under way were cancelled, so that others have their places.
+    is_releasing: bool,
     /// It is told when somebody waits, as there is no place for who does.
     is_watched: bool,
     is_stopped: bool,
@@ -80,6 +87,9 @@ impl Acceptor {
             files: [0; TURN as usize],
             pending: 0,
             accepted: 0,
+            failed: 0,
+            needs_place: false,
+            is_releasing: false,
             is_watched: false,
             is_stopped: false,
             left: None,
@@ -143,10 +153,14 @@ impl Acceptor {
             self.retry_at = None;
         }
         let is_wanted = !self.is_stopped && self.left.is_none() && self.retry_at.is_none();
+        self.needs_place = false;
         let Some(fd) = self.fd().filter(|_| is_wanted) else { return };
-        let wanted = (2 * std::mem::take(&mut self.accepted)).clamp(1, TURN);
+        let (accepted, failed) =
+            (std::mem::take(&mut self.accepted), std::mem::take(&mut self.failed));
+        let wanted = (2 * accepted).max(self.pending.count_ones() + failed).clamp(1, TURN);
         while self.pending.count_ones() < wanted {
             let Some(file) = files.take() else {
+                (self.needs_place, self.failed) = (true, failed);
                 if self.pending == 0 && !self.is_watched {
                     self.is_watched = true;
                     ring.push(&Operation::watch_queue(fd, self.number));
@@ -180,6 +194,24 @@ impl Acceptor {
         ring.push(&unsafe { Operation::accept(fd, address, len, file, subject) });
     }
 
+    /// How many places it has for those that may come.
+    pub(super) const fn places(&self) -> usize {
+        self.pending.count_ones() as usize
+    }
+
+    /// Whether it could not accept as many as it was to, as there are no more places.
+    pub(super) const fn needs_place(&self) -> bool {
+        self.needs_place
+    }
+
+    /// Holds no more places than it needs while nobody comes: one.
+    pub(super) fn release(&mut self, ring: &mut Ring) {
+        if self.pending.count_ones() > 1 && !self.is_releasing {
+            self.is_releasing = true;
+            self.cancel(ring);
+        }
+    }
+
     fn room(&self, place: usize) -> *mut Room {
         assert!(place < TURN as usize, "there are so many places");
         // SAFETY: the memory is of so many rooms.
@@ -195,6 +227,7 @@ impl Acceptor {
         now: Instant,
     ) -> Option<Accepted> {
         self.pending &= !(1 << place);
+        self.is_releasing &= self.pending != 0;
         let file = self.files[place];
         if result < 0 {
             files.give_back(file);
@@ -222,11 +255,12 @@ impl Acceptor {
                 self.retry_at = Some(now + BACKOFF);
                 None
             }
-            // One of many that were under way.
-            _ if self.retry_at.is_some() => None,
             error => {
-                self.retry_at = Some(now + BACKOFF);
-                Some(Accepted::Failed(io::Error::from_raw_os_error(error)))
+                self.failed += 1;
+                // It may be one of many that were under way.
+                let is_first = self.retry_at.is_none();
+                self.retry_at.get_or_insert(now + BACKOFF);
+                is_first.then(|| Accepted::Failed(io::Error::from_raw_os_error(error)))
             }
         }
     }
@@ -239,14 +273,14 @@ impl Acceptor {
         now: Instant,
     ) -> Option<Accepted> {
         self.is_watched = false;
+        if self.is_stopped || self.left.is_some() {
+            return None;
+        }
         if let Some(file) = files.take() {
             files.give_back(file);
             return None;
         }
-        if result < 0 || self.is_stopped || self.left.is_some() {
-            return None;
-        }
-        self.fail(libc::EMFILE, now)
+        self.fail(if result < 0 { -result } else { libc::EMFILE }, now)
     }
 
     /// Accepts one of those that wait, at the end; `None` when it is closed.
@@ -308,4 +342,77 @@ fn parse(room: &Room) -> PeerAddress {
         u32::from_ne_bytes(*flow),
         u32::from_ne_bytes(*scope),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ring::TaskRun, *};
+    use std::net::TcpListener;
+
+    struct Bench {
+        ring: Ring,
+        files: Files,
+        acceptor: Acceptor,
+        now: Instant,
+    }
+
+    impl Bench {
+        #[expect(clippy::disallowed_methods, reason = "a test needs an instant to start from")]
+        fn new(files_max: usize) -> Self {
+            let ring = Ring::new(TaskRun::Deferred).unwrap();
+            let files = Files::register(&ring, files_max).unwrap();
+            let listener = Listener::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
+            let acceptor = Acceptor::new(0, listener).unwrap();
+            Self { ring, files, acceptor, now: Instant::now() }
+        }
+
+        /// How many are under way after the next turn. Nothing reaches the kernel.
+        fn submit(&mut self) -> u32 {
+            self.acceptor.submit(&mut self.ring, &mut self.files, self.now);
+            self.acceptor.pending.count_ones()
+        }
+
+        fn fail(&mut self, place: usize, error: i32) -> bool {
+            self.acceptor.complete(place, -error, &mut self.files, self.now).is_some()
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            let listener = Listener::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
+            let next = Acceptor::new(0, listener).unwrap();
+            let mut acceptor = std::mem::replace(&mut self.acceptor, next);
+            acceptor.pending = 0;
+            acceptor.free();
+        }
+    }
+
+    #[test]
+    fn whom_the_system_had_no_file_for_is_asked_for_again_though_others_are_under_way() {
+        let mut bench = Bench::new(100);
+        bench.acceptor.accepted = 4;
+        assert_eq!(bench.submit(), 8);
+        // Their wakes are spent: nobody else that is under way hears of those who still wait.
+        let told = [0, 1, 2].map(|place| bench.fail(place, libc::ENFILE));
+        assert_eq!(told, [true, false, false], "one line for all");
+        assert_eq!(bench.submit(), 5);
+        bench.now += BACKOFF;
+        assert_eq!(bench.submit(), 8);
+        assert_eq!(bench.submit(), 8);
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_watched_is_left_alone_for_a_while() {
+        let mut bench = Bench::new(1);
+        let taken = bench.files.take();
+        assert_eq!((bench.submit(), bench.acceptor.is_watched), (0, true));
+        let told = bench.acceptor.complete_watch(-libc::ENOMEM, &mut bench.files, bench.now);
+        assert!(told.is_some());
+        bench.submit();
+        assert!(!bench.acceptor.is_watched);
+        bench.now += BACKOFF;
+        bench.submit();
+        assert!(bench.acceptor.is_watched);
+        bench.files.give_back(taken.unwrap());
+    }
 }

@@ -85,6 +85,11 @@ impl Buffers {
         self.given as usize
     }
 
+    /// How many neither the kernel has nor anybody was lent.
+    pub(super) fn lost(&self) -> usize {
+        usize::from(self.shape.count) - self.given() - usize::from(self.lent.is_some())
+    }
+
     /// The bytes of a completion, which has to be asked about in the order of all of them. They are lent
     /// until the next call.
     #[inline]

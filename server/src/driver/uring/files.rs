@@ -3,7 +3,7 @@
 
 use super::ring::Ring;
 use std::{
-    io,
+    io::{self, ErrorKind},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
@@ -84,6 +84,21 @@ impl Files {
         DirectSocket { file: Some(file), dropped: self.dropped.clone() }
     }
 
+    /// The place of a socket, which has to be closed by who takes it. What is in the same place of another
+    /// driver's table is another socket: that one is dropped, for which its own driver closes it.
+    pub(super) fn claim(&self, mut socket: DirectSocket) -> io::Result<u32> {
+        let is_own = Arc::ptr_eq(&self.dropped, &socket.dropped);
+        socket.file.take_if(|_| is_own).ok_or_else(|| {
+            let reason = "the socket is another driver's: open it with the driver that accepted it";
+            io::Error::new(ErrorKind::InvalidInput, reason)
+        })
+    }
+
+    /// How many places are in use.
+    pub(super) const fn taken(&self) -> usize {
+        self.fresh as usize - self.free.len()
+    }
+
     /// Those that were dropped, to be closed.
     pub(super) fn take_dropped(&mut self) -> Vec<u32> {
         // Both ends are on one thread, but for a socket that outlives its worker.
@@ -92,13 +107,6 @@ impl Files {
         }
         self.dropped.is_any.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.dropped.files.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl DirectSocket {
-    /// Its place, which has to be closed by who takes it.
-    pub(super) fn into_file(mut self) -> Option<u32> {
-        self.file.take()
     }
 }
 

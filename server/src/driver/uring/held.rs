@@ -20,6 +20,11 @@ impl Held {
         self.bytes.entry(id).or_default().extend_from_slice(bytes);
     }
 
+    /// How many bytes there are, of all of them.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.values().map(Vec::len).sum()
+    }
+
     pub(super) fn remove(&mut self, id: SlotId) {
         self.bytes.remove(&id);
     }

@@ -24,7 +24,7 @@ mod wake;
 pub use files::DirectSocket;
 pub use probe::{Features, Unavailable};
 
-use super::{Completion, Driver, Listener, ListenerId, Wake, read_clock};
+use super::{Completion, Driver, Holdings, Listener, ListenerId, Wake, read_clock};
 use crate::parts::slots::{SLOTS_RESERVED, SlotId};
 use accept::{Accepted, Acceptor};
 use buffers::{Buffers, Shape};
@@ -37,13 +37,7 @@ use operation::{Operation, Subject};
 use ring::{Ring, TaskRun, Wait};
 use sends::Sends;
 use sockets::Sockets;
-use std::{
-    collections::VecDeque,
-    io::{self, ErrorKind},
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, io, os::fd::OwnedFd, sync::Arc, time::Instant};
 
 /// Completions of one wait beyond which the rest is left for the next one.
 const COMPLETIONS_MAX: usize = 1024;
@@ -76,8 +70,12 @@ impl Uring {
     /// It belongs to the first thread that does something with it.
     ///
     /// # Errors
-    /// The kernel has no io_uring, or none that is new enough, or does not let this process have it.
+    /// The kernel has no io_uring, or none that is new enough, or does not let this process have it; or
+    /// `connections_max` is 0.
     pub fn new(connections_max: usize) -> Result<Self, Unavailable> {
+        if connections_max == 0 {
+            return Err(Unavailable::for_nobody());
+        }
         let mut error = io::Error::from_raw_os_error(libc::EINVAL);
         for task_run in TaskRun::ALL {
             match Self::build(task_run, Shape::INCREMENTAL, connections_max) {
@@ -150,6 +148,11 @@ impl Uring {
         }
         for acceptor in &mut self.acceptors {
             acceptor.submit(&mut self.sockets.ring, &mut self.files, self.now);
+        }
+        if self.acceptors.iter().any(Acceptor::needs_place) {
+            for acceptor in self.acceptors.iter_mut().filter(|acceptor| !acceptor.needs_place()) {
+                acceptor.release(&mut self.sockets.ring);
+            }
         }
         if !self.is_watching_wakes {
             self.is_watching_wakes = true;
@@ -250,6 +253,15 @@ impl Driver for Uring {
         self.sockets.sends.bytes
     }
 
+    fn holdings(&self) -> Holdings {
+        let accepting: usize = self.acceptors.iter().map(Acceptor::places).sum();
+        Holdings {
+            sockets: self.files.taken() - accepting,
+            held_bytes: self.held.len(),
+            buffers_lost: self.buffers.lost(),
+        }
+    }
+
     fn listen(&mut self, listener: Listener) -> io::Result<ListenerId> {
         let number = self.acceptors.len();
         self.acceptors.push(Acceptor::new(number, listener)?);
@@ -275,7 +287,7 @@ impl Driver for Uring {
     }
 
     fn open(&mut self, id: SlotId, socket: DirectSocket) -> io::Result<()> {
-        let Some(file) = socket.into_file() else { return Err(ErrorKind::NotConnected.into()) };
+        let file = self.files.claim(socket)?;
         if self.sockets.connections.len() <= id.index() {
             self.sockets.connections.resize_with(id.index() + 1, Connection::default);
         }

@@ -42,6 +42,11 @@ impl Unavailable {
     pub(super) fn new(source: io::Error) -> Self {
         Self { reason: explain(&source, disabled()), source }
     }
+
+    pub(super) fn for_nobody() -> Self {
+        let reason = "it is to be for 0 connections: ask for at least 1".to_owned();
+        Self { reason, source: io::ErrorKind::InvalidInput.into() }
+    }
 }
 
 impl fmt::Display for Unavailable {
@@ -70,14 +75,21 @@ fn disabled() -> Option<u8> {
 
 fn explain(error: &io::Error, disabled: Option<u8>) -> String {
     let text = match (error.raw_os_error(), disabled) {
-        (Some(libc::EPERM), Some(2)) => "the sysctl kernel.io_uring_disabled is 2, for nobody",
+        (Some(libc::EPERM), Some(2)) => {
+            "the sysctl kernel.io_uring_disabled is 2, for nobody: set it to 0"
+        }
         (Some(libc::EPERM), Some(1)) => {
-            "the sysctl kernel.io_uring_disabled is 1, for the group kernel.io_uring_group only"
+            "the sysctl kernel.io_uring_disabled is 1, for the group kernel.io_uring_group only: set it \
+             to 0, or run in that group"
         }
         (Some(libc::EPERM | libc::EACCES), _) => {
-            "a policy such as seccomp forbids it, as containers do by default"
+            "a policy such as seccomp forbids it, as containers do by default: have it allow \
+             io_uring_setup, io_uring_register and io_uring_enter"
         }
-        (Some(libc::ENOSYS), _) => "the kernel was built without it, or seccomp hides it",
+        (Some(libc::ENOSYS), _) => {
+            "the kernel was built without it, or seccomp hides it: have that allow io_uring_setup, \
+             io_uring_register and io_uring_enter"
+        }
         (Some(libc::EINVAL), _) => "the kernel is too old: Linux 6.0 is needed",
         (Some(libc::ENOMEM), _) => {
             "there is not enough memory that may be locked: raise `ulimit -l` (RLIMIT_MEMLOCK)"

@@ -136,6 +136,11 @@ impl Ring {
         if !params.is_feature_nodrop() || !params.is_feature_skip_cqe_on_success() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        // Until it is enabled the kernel does not let anybody in, unless something before it does not: seccomp.
+        match ring.submit() {
+            Err(error) if error.raw_os_error() != Some(libc::EBADFD) => return Err(error),
+            _ => {}
+        }
         Ok(Self {
             ring,
             task_run,

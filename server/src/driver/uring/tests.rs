@@ -330,3 +330,96 @@ fn a_driver_that_ends_on_a_thread_that_can_not_stop_it_closes_its_listeners() {
     std::fs::remove_file(&path).unwrap();
     assert!(refused.is_err());
 }
+
+#[test]
+fn a_socket_of_another_driver_is_refused_and_closed_and_nobody_else_is_touched() {
+    let (mut first, mut second) = (driver(0), driver(0));
+    let (stream, mut peer) = UnixStream::pair().unwrap();
+    let foreign = first.adopt(stream.into()).unwrap();
+    // It has the place that the other one's socket has in its own table.
+    let id = SlotId::new(0, 1);
+    let mut own_peer = adopt(&mut second, id);
+    let refused = second.open(SlotId::new(1, 1), foreign).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+    first.wait([].into_iter(), Some(first.now())).unwrap();
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "its own driver closes it");
+    let now = second.now();
+    second.wait([(id, &b"still here"[..])].into_iter(), Some(now)).unwrap();
+    let mut received = [0; 10];
+    own_peer.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"still here");
+}
+
+#[test]
+fn a_driver_for_nobody_is_refused_by_what_to_ask_for_instead() {
+    let error = Uring::new(0).err().unwrap().to_string();
+    assert!(error.contains("at least 1") && !error.contains("Linux 6.0"), "{error}");
+}
+
+#[test]
+fn a_stream_that_somebody_else_makes_nonblocking_neither_spins_nor_loses_anything() {
+    for is_nonblocking in [true, false] {
+        let mut driver = driver(0);
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        let other_owner = stream.try_clone().unwrap();
+        let id = SlotId::new(0, 1);
+        let socket = driver.adopt(stream.into()).unwrap();
+        driver.open(id, socket).unwrap();
+        other_owner.set_nonblocking(is_nonblocking).unwrap();
+        let (start, mut waits) = (driver.now(), 0);
+        while driver.now() < start + Duration::from_millis(200) {
+            driver.wait([].into_iter(), Some(start + Duration::from_millis(200))).unwrap();
+            waits += 1;
+            assert!(driver.next().is_none());
+        }
+        assert!(waits < 10, "{waits} waits");
+        let mut received = Vec::new();
+        for part in [b"one", b"two"] {
+            peer.write_all(part).unwrap();
+            let until = driver.now() + Duration::from_millis(100);
+            while driver.now() < until {
+                driver.wait([].into_iter(), Some(until)).unwrap();
+                while let Some(Completion::Received { bytes, .. }) = driver.next() {
+                    received.extend_from_slice(bytes);
+                }
+            }
+        }
+        assert_eq!(received, b"onetwo");
+    }
+}
+
+/// Those that are accepted until `until` have come, each dropped at once unless they are kept.
+fn accept(driver: &mut Uring, count: usize) -> Vec<super::DirectSocket> {
+    let mut sockets = Vec::new();
+    let start = driver.now();
+    while sockets.len() < count {
+        assert!(driver.now() < start + Duration::from_secs(5), "{} accepted", sockets.len());
+        driver.wait([].into_iter(), Some(start + Duration::from_secs(6))).unwrap();
+        while let Some(completion) = driver.next() {
+            if let Completion::Accepted { socket, .. } = completion {
+                sockets.push(socket);
+            }
+        }
+    }
+    sockets
+}
+
+#[test]
+fn a_listener_that_was_busy_leaves_its_places_to_one_that_needs_them() {
+    let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let mut driver = Uring::new(80).unwrap();
+    for listener in listeners {
+        driver.listen(Listener::Tcp(listener)).unwrap();
+    }
+    let connect = |listener: usize, count: usize| -> Vec<_> {
+        (0..count).map(|_| TcpStream::connect(addresses[listener]).unwrap()).collect()
+    };
+    for _ in 0..3 {
+        let peers = connect(0, 64);
+        drop(accept(&mut driver, 64));
+        drop(peers);
+    }
+    let _peers = connect(1, 70);
+    assert_eq!(accept(&mut driver, 70).len(), 70);
+}
