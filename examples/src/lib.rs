@@ -16,6 +16,61 @@ pub mod logging {
     }
 }
 
+/// Whether messages are compressed.
+pub mod compression {
+    use clap::{Args, ValueEnum};
+    use quelea::deflate::{Policy, Settings, WindowBits};
+
+    /// Whether to compress messages, and at which cost.
+    #[derive(Args, Clone, Debug)]
+    pub struct Options {
+        /// Whether messages are compressed, for clients that offer it: each by itself, or with those before it.
+        #[arg(long, default_value = "off")]
+        pub deflate: Deflate,
+        /// From 1, fast, to 9, small.
+        #[arg(long, default_value_t = Settings::default().level, value_name = "LEVEL")]
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+        pub deflate_level: u8,
+        /// The window of --deflate takeover: 9 to 15, for 512 bytes to 32 KiB.
+        #[arg(long, default_value = "15", value_parser = window_bits, value_name = "BITS")]
+        pub window: WindowBits,
+        /// What windows may take in each worker with --deflate takeover.
+        #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+        pub window_budget: usize,
+    }
+
+    /// How to compress.
+    #[derive(Clone, Copy, Debug, ValueEnum)]
+    pub enum Deflate {
+        /// Not at all.
+        Off,
+        /// Each message by itself.
+        Shared,
+        /// With those before it.
+        Takeover,
+    }
+
+    fn window_bits(text: &str) -> Result<WindowBits, String> {
+        let bits = text.parse().ok().and_then(WindowBits::new);
+        bits.ok_or_else(|| "it must be 9 to 15".into())
+    }
+
+    impl Options {
+        /// The settings that they ask for.
+        pub fn settings(&self) -> Settings {
+            let policy = match self.deflate {
+                Deflate::Off => Policy::Off,
+                Deflate::Shared => Policy::Shared,
+                Deflate::Takeover => {
+                    let (window_bits, budget_bytes) = (self.window, self.window_budget);
+                    Policy::Takeover { window_bits, budget_bytes }
+                }
+            };
+            Settings { level: self.deflate_level, ..Settings::new(policy) }
+        }
+    }
+}
+
 /// The options that all servers share.
 pub mod server {
     use clap::{Args, ValueEnum};

@@ -3,14 +3,16 @@
 //! `cargo run --release --bin broadcast -- --listen 127.0.0.1:9001`
 
 use clap::Parser;
-use quelea::{Conn, Handler, Message, Server};
-use quelea_examples::{logging, server};
+use quelea::{Config, Conn, Handler, Message, Server};
+use quelea_examples::{compression, logging, server};
 
 /// A WebSocket server that sends every message to all that are connected, its sender included.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
     server: server::Options,
+    #[command(flatten)]
+    compression: compression::Options,
 }
 
 struct Broadcast;
@@ -30,7 +32,9 @@ impl Handler for Broadcast {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
-    let server = Server::new(|_worker| Broadcast).config(arguments.server.config())?;
+    let deflate = arguments.compression.settings();
+    let config = Config { deflate, ..arguments.server.config() };
+    let server = Server::new(|_worker| Broadcast).config(config)?;
     let server = server.drain_on_signals(arguments.server.drain())?;
     let server = server.listen(&*arguments.server.listen)?;
     let _metrics = arguments.server.start_metrics(server.handle())?;

@@ -3,12 +3,9 @@
 //! `cargo run --release --bin echo -- --listen 127.0.0.1:9001`
 
 use clap::{Parser, ValueEnum};
-use quelea::{
-    Config, Conn, Handler, Message, OriginPolicy, Server,
-    deflate::{Policy, Settings, WindowBits},
-};
+use quelea::{Config, Conn, Handler, Message, OriginPolicy, Server};
 use quelea_examples::{
-    logging,
+    compression, logging,
     server::{self, seconds},
 };
 use std::time::Duration;
@@ -39,27 +36,8 @@ struct Arguments {
     /// The most messages a second from one client, pings and pongs included [default: no limit].
     #[arg(long, value_name = "COUNT")]
     messages_per_second: Option<u32>,
-    /// Whether messages are compressed, for clients that offer it: each by itself, or with those before it.
-    #[arg(long, default_value = "off")]
-    deflate: Deflate,
-    /// The window of --deflate takeover: 9 to 15, for 512 bytes to 32 KiB.
-    #[arg(long, default_value = "15", value_parser = window_bits, value_name = "BITS")]
-    window: WindowBits,
-    /// What windows may take in each worker with --deflate takeover.
-    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
-    window_budget: usize,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Deflate {
-    Off,
-    Shared,
-    Takeover,
-}
-
-fn window_bits(text: &str) -> Result<WindowBits, String> {
-    let bits = text.parse().ok().and_then(WindowBits::new);
-    bits.ok_or_else(|| "it must be 9 to 15".into())
+    #[command(flatten)]
+    compression: compression::Options,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,16 +62,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     logging::start();
     let defaults = Config::default();
-    let policy = match arguments.deflate {
-        Deflate::Off => Policy::Off,
-        Deflate::Shared => Policy::Shared,
-        Deflate::Takeover => Policy::Takeover {
-            window_bits: arguments.window,
-            budget_bytes: arguments.window_budget,
-        },
-    };
     let config = Config {
-        deflate: Settings::new(policy),
+        deflate: arguments.compression.settings(),
         message_bytes_max: arguments.max_message,
         // Reading pauses at half of it, so that no echo is dropped while its sender is slow.
         outbox_bytes_max: defaults.outbox_bytes_max.max(4 * arguments.max_message),
