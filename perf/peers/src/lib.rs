@@ -4,7 +4,7 @@
 pub mod batch;
 pub mod room;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hyper::{
     Request, Response,
     body::{Body, Incoming},
@@ -36,6 +36,26 @@ pub struct Arguments {
     /// How many threads serve. One by default, so that one core is compared with one core.
     #[arg(long, default_value = "1")]
     pub threads: NonZeroUsize,
+}
+
+/// What is asked of a server that can compress (permessage-deflate).
+#[derive(Clone, Parser)]
+pub struct DeflateArguments {
+    /// What is asked of all.
+    #[command(flatten)]
+    pub arguments: Arguments,
+    /// Compresses, for clients that offer it: each message by itself, or with those before it.
+    #[arg(long, value_enum)]
+    pub deflate: Option<Deflate>,
+}
+
+/// How to compress.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Deflate {
+    /// Each message by itself.
+    Shared,
+    /// With those before it.
+    Takeover,
 }
 
 /// What a server may end with.
