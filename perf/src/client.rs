@@ -1,7 +1,8 @@
 //! The opening handshake of one connection, blocking.
 
-use crate::target::Target;
+use crate::{load::Deflate, target::Target};
 use quelea_core::{
+    deflate::Parameters,
     handshake::ClientRequest,
     http::{Fields, Response},
 };
@@ -21,10 +22,20 @@ pub(crate) fn connect(
     target: &Target,
     nonce: &[u8; 16],
 ) -> Result<std::net::TcpStream, Box<dyn Error>> {
+    connect_offering(target, nonce, &Deflate::default()).map(|(stream, _)| stream)
+}
+
+/// The same with an offer of compression, and what was agreed on.
+pub(crate) fn connect_offering(
+    target: &Target,
+    nonce: &[u8; 16],
+    deflate: &Deflate,
+) -> Result<(std::net::TcpStream, Option<Parameters>), Box<dyn Error>> {
     let mut stream = std::net::TcpStream::connect(target.address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let request = ClientRequest::new(&target.host, &target.path, nonce);
+    let offers = deflate.offered.offers();
+    let request = ClientRequest::new(&target.host, &target.path, nonce).deflate(offers);
     let mut head = Vec::new();
     request.write(&mut head)?;
     stream.write_all(&head)?;
@@ -41,5 +52,9 @@ pub(crate) fn connect(
     let mut fields = Fields::new();
     let (response, _) = Response::parse(&head, &mut fields)?.ok_or("no whole answer")?;
     request.check_response(&response)?;
-    Ok(stream)
+    let agreed = request.check_deflate(&response)?;
+    if agreed.is_none() {
+        deflate.check_declined()?;
+    }
+    Ok((stream, agreed))
 }

@@ -9,7 +9,7 @@ use crate::{
     fanout::parse_count,
     kernel::{self, Source},
     load::{
-        DriverKind, LoadDriver, Meter, Outcome,
+        Deflate, DriverKind, LoadDriver, Meter, Outcome,
         processes::{Crew, shares},
     },
     memory::anonymous_bytes,
@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// cores, to wake for each message costs more than the message.
     #[arg(long, value_parser = parse_seconds, requires = "hold")]
     message_bunch: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    deflate: Deflate,
     /// How many processes connect [default: as many as the connections need].
     #[arg(long, value_parser = parse_count)]
     processes: Option<usize>,
@@ -129,6 +132,7 @@ fn run_on<D: LoadDriver>(options: &Options) -> Outcome<Report> {
         let label = "kept after a message";
         report.figure("user_bytes_kept_per_message", label, each, Unit::BytesPerConnection);
     }
+    run.tell_deflate(&mut report)?;
     if let Some(seconds) = options.hold {
         run.hold(Duration::from_secs_f64(seconds), &mut report)?;
     }
@@ -194,6 +198,7 @@ impl Options {
             fragments: 1,
             exchange: (self.messages > 0).then_some((self.message_bytes, self.fragments)),
             raw: false,
+            deflate: self.deflate.clone(),
             seed,
             first_source: 0,
             shown_of: 1,
@@ -247,6 +252,14 @@ impl<D: LoadDriver> Run<'_, D> {
     fn exchange(&mut self) -> Outcome {
         let (processes, messages) = (self.crew.len(), self.options.messages);
         self.crew.call(|index| Command::Exchange(share_of(messages, processes, index)))?;
+        Ok(())
+    }
+
+    /// Tells what compression was agreed on: that is counted, though no message is.
+    fn tell_deflate(&mut self, report: &mut Report) -> Outcome {
+        self.crew.call(|_| Command::Measure(Duration::ZERO))?;
+        let measured = self.crew.call(|_| Command::End)?.into_iter().flatten().collect();
+        Measured::sum(measured)?.report_deflate(report);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use crate::target::Target;
+use crate::{load::Deflate, target::Target};
 use clap::Args;
 use quelea_core::MessageKind;
 use session::{Received, Session};
@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// The echo server, such as ws://127.0.0.1:9001/.
     target: Target,
+    #[command(flatten)]
+    deflate: Deflate,
 }
 
 /// What an echo server has to do right, over a connection of its own.
@@ -71,20 +73,20 @@ const CHECKS: [Check; 8] = [
 ];
 
 pub(crate) fn run(options: &Options) -> Result<String, String> {
-    verify(&options.target)?;
+    verify(&options.target, &options.deflate)?;
     let names = CHECKS.map(|check| format!("right: {}", check.name));
     Ok(names.join("\n"))
 }
 
-/// Whether the server at `target` echoes as RFC 6455 wants it: the error names the first check that
-/// failed, and why it did.
-pub(crate) fn verify(target: &Target) -> Result<(), String> {
-    CHECKS.iter().try_for_each(|check| check.apply(target, PATIENCE))
+/// Whether the server at `target` echoes as RFC 6455 wants it, and RFC 7692 if compression is offered: the error
+/// names the first check that failed, and why it did.
+pub(crate) fn verify(target: &Target, deflate: &Deflate) -> Result<(), String> {
+    CHECKS.iter().try_for_each(|check| check.apply(target, PATIENCE, deflate))
 }
 
 impl Check {
-    fn apply(&self, target: &Target, patience: Duration) -> Result<(), String> {
-        Session::open(target, patience)
+    fn apply(&self, target: &Target, patience: Duration, deflate: &Deflate) -> Result<(), String> {
+        Session::open(target, patience, deflate)
             .map_err(|error| format!("the opening handshake: {error}"))
             .and_then(|mut session| (self.run)(&mut session))
             .map_err(|error| format!("the server failed at {}: {error}", self.name))

@@ -8,7 +8,9 @@ use crate::{
     clock,
     echo::{parse_rate, parse_seconds, parse_size, parse_warm_up},
     fanout::parse_count,
-    load::{DriverKind, Engine, Labels, LoadDriver, Meter, Outcome, Settings, judge, processes},
+    load::{
+        Deflate, DriverKind, Engine, Labels, LoadDriver, Meter, Outcome, Settings, judge, processes,
+    },
     manner::Manner,
     progress::Progress,
     report::{Report, Unit},
@@ -60,6 +62,9 @@ pub(crate) struct Options {
     /// The server's process id, or several: tells its CPU time a connection.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     server_pid: Vec<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    deflate: Deflate,
     #[command(flatten)]
     #[serde(flatten)]
     manner: Manner,
@@ -124,6 +129,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     let settings = Settings {
         connecting_max: pace.in_progress_max(),
         patience,
+        deflate: options.deflate.clone(),
         ping_every: None,
         first_source: 1 + seed % FIRST_SOURCES,
         abort_by_reset: options.how == How::Reset,
@@ -173,6 +179,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     recorder.report_as(&LABELS, own.length, &mut report);
     report.histogram("connect", "connect", &stats.connect);
     report.histogram("upgrade", "upgrade", &stats.upgrade);
+    stats.report_deflate(&mut report);
     report.counts("closes", "closing handshakes", stats.closes);
     report.counts("aborts", "ended without one by the generator", counts.aborts());
     report.counts("errors", "errors", stats.errors);

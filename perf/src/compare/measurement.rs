@@ -1,7 +1,7 @@
 //! What is measured: a run of another mode of this program, and what of its figures is taken.
 
 use super::{Options, Placement, What};
-use crate::server::ServerCommand;
+use crate::{echo::Kind, report::Unit, server::ServerCommand};
 use std::net::SocketAddr;
 
 /// Runs of one mode with one set of options, a round of each server.
@@ -41,8 +41,49 @@ enum How {
     PerSecond,
     /// How many of something: the more, the better.
     Count,
-    /// Bytes: the fewer, the better.
+    /// Bytes a connection: the fewer, the better.
     Bytes,
+    /// The same a message.
+    MessageBytes,
+}
+
+/// What is taken of an echo; how well servers compress is the same wherever the load comes from.
+fn echo_takes(options: &Options, placement: Placement, depth: usize, size: usize) -> Vec<Take> {
+    let cpu = Take {
+        table: format!(
+            "Echo, {depth} in flight, load from {}: messages a CPU-second",
+            placement.core()
+        ),
+        column: format!("{size} B"),
+        figure: "server_cpu_ns_per_message",
+        how: How::PerSecond,
+    };
+    let wire = || Take {
+        table: "Echo: bytes of an answer on the wire".to_owned(),
+        column: format!("{size} B"),
+        figure: "wire_received_per_message",
+        how: How::MessageBytes,
+    };
+    let is_first = options.placements.first() == Some(&placement)
+        && options.depths.first() == Some(&depth)
+        && !options.deflate.offers().is_empty();
+    [cpu].into_iter().chain(is_first.then(wire)).collect()
+}
+
+fn fanout_takes(options: &Options, column: String) -> Vec<Take> {
+    let wire = (!options.deflate.offers().is_empty()).then(|| Take {
+        table: "Fan-out: bytes of a delivery on the wire".to_owned(),
+        column: column.clone(),
+        figure: "wire_received_per_delivery",
+        how: How::MessageBytes,
+    });
+    let cpu = Take {
+        table: "Fan-out: deliveries a CPU-second".to_owned(),
+        column,
+        figure: "deliveries_per_server_cpu_second",
+        how: How::Count,
+    };
+    [cpu].into_iter().chain(wire).collect()
 }
 
 impl Take {
@@ -51,12 +92,20 @@ impl Take {
         let value = report["figures"][self.figure]["value"].as_f64()?;
         match self.how {
             How::PerSecond => (value > 0.0).then(|| 1e9 / value),
-            How::Count | How::Bytes => Some(value),
+            How::Count | How::Bytes | How::MessageBytes => Some(value),
         }
     }
 
     pub(super) fn is_less_better(&self) -> bool {
-        self.how == How::Bytes
+        matches!(self.how, How::Bytes | How::MessageBytes)
+    }
+
+    pub(super) const fn unit(&self) -> Unit {
+        match self.how {
+            How::PerSecond | How::Count => Unit::Count,
+            How::Bytes => Unit::BytesPerConnection,
+            How::MessageBytes => Unit::BytesPerMessage,
+        }
     }
 }
 
@@ -72,7 +121,14 @@ impl Measurement {
 
     fn of(what: What, options: &Options) -> Vec<Self> {
         let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
-        let Options { connections, seconds, .. } = options;
+        let Options { connections, seconds, kind, deflate, .. } = options;
+        // One argument, though an offer has spaces in it.
+        let offering = |text: String| {
+            let mut words: Vec<String> = words(text);
+            words.extend(["--deflate".to_owned(), deflate.to_string()]);
+            words
+        };
+        let kind = |default: Kind| kind.unwrap_or(default).name();
         let warm_up = seconds / 4.0;
         match what {
             What::Echo => {
@@ -82,19 +138,12 @@ impl Measurement {
                         echoes.extend(options.sizes.iter().map(|size| Self {
                             placement,
                             start: Start::Once,
-                            arguments: words(format!(
-                                "echo --connections {connections} --depth {depth} --size {size} --kind utf8 \
-                                 --seconds {seconds} --warm-up {warm_up}"
+                            arguments: offering(format!(
+                                "echo --connections {connections} --depth {depth} --size {size} --kind {} \
+                                 --seconds {seconds} --warm-up {warm_up}",
+                                kind(Kind::Utf8)
                             )),
-                            takes: vec![Take {
-                                table: format!(
-                                    "Echo, {depth} in flight, load from {}: messages a CPU-second",
-                                    placement.core()
-                                ),
-                                column: format!("{size} B"),
-                                figure: "server_cpu_ns_per_message",
-                                how: How::PerSecond,
-                            }],
+                            takes: echo_takes(options, placement, depth, *size),
                         }));
                     }
                 }
@@ -104,7 +153,7 @@ impl Measurement {
                 let of = |&placement: &Placement| Self {
                     placement,
                     start: Start::Once,
-                    arguments: words(format!("churn --seconds {seconds}")),
+                    arguments: offering(format!("churn --seconds {seconds}")),
                     takes: vec![Take {
                         table: "Handshakes a CPU-second".to_owned(),
                         column: format!("load from {}", placement.core()),
@@ -126,7 +175,7 @@ impl Measurement {
                 vec![Self {
                     placement: Placement::Cross,
                     start: Start::Anew,
-                    arguments: words(format!("idle --connections {count} --before {before}")),
+                    arguments: offering(format!("idle --connections {count} --before {before}")),
                     takes: vec![
                         take("of the server", "user_bytes_per_connection"),
                         take("of the kernel", "kernel_bytes_per_connection"),
@@ -136,7 +185,7 @@ impl Measurement {
             What::Kept => vec![Self {
                 placement: Placement::Cross,
                 start: Start::Anew,
-                arguments: words(format!(
+                arguments: offering(format!(
                     "idle --connections {KEPT_CONNECTIONS} --before {} --messages {KEPT_CONNECTIONS} \
                      --message-bytes {KEPT_MESSAGE_BYTES} --fragments 1",
                     KEPT_CONNECTIONS / BEFORE_PART
@@ -155,15 +204,12 @@ impl Measurement {
                 let of = |column: String, load: String| Self {
                     placement: Placement::Cross,
                     start: Start::ByMode,
-                    arguments: words(format!(
-                        "fanout --no-floor {load} --rounds 1 --seconds {seconds}"
+                    arguments: offering(format!(
+                        "fanout --no-floor {load} --size {} --kind {} --rounds 1 --seconds {seconds}",
+                        options.publish_size,
+                        kind(Kind::Text)
                     )),
-                    takes: vec![Take {
-                        table: "Fan-out: deliveries a CPU-second".to_owned(),
-                        column,
-                        figure: "deliveries_per_server_cpu_second",
-                        how: How::Count,
-                    }],
+                    takes: fanout_takes(options, column),
                 };
                 let of = |count: &usize| {
                     [
@@ -202,6 +248,43 @@ impl Placement {
         match self {
             Self::Same => "the same core",
             Self::Cross => "another core",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::tests::parse;
+
+    fn all(options: &str) -> Vec<Measurement> {
+        Measurement::all(&parse(&format!("--server|a=x {{port}}|{options}")).unwrap())
+    }
+
+    #[test]
+    fn an_offer_is_one_argument_and_tells_how_short_answers_are() {
+        let measurements = all("--only|echo,idle,fanout|--deflate|takeover|--kind|json|--sizes|20");
+        for measurement in &measurements {
+            let mut words = measurement.arguments.iter().skip_while(|word| *word != "--deflate");
+            let offer = words.nth(1).map(String::as_str);
+            assert_eq!(offer, Some("permessage-deflate; client_max_window_bits"));
+            let is_load = measurement.arguments[0] != "idle";
+            assert_eq!(measurement.arguments.contains(&"json".to_owned()), is_load);
+        }
+        let takes = measurements.iter().flat_map(|measurement| &measurement.takes);
+        let wires: Vec<_> = takes.filter(|take| take.unit() == Unit::BytesPerMessage).collect();
+        assert_eq!(wires.len(), 1 + 4, "of the first echo, and of each fan-out");
+        assert!(wires.iter().all(|take| take.is_less_better()));
+    }
+
+    #[test]
+    fn without_an_offer_echoes_are_no_ascii_and_fan_out_is_text() {
+        for measurement in all("--only|echo,fanout|--sizes|20") {
+            let text = measurement.arguments.join(" ");
+            let kind =
+                if text.starts_with("echo") { "--kind utf8" } else { "--size 100 --kind text" };
+            assert!(text.contains(kind) && text.ends_with("--deflate off"), "{text}");
+            assert_eq!(measurement.takes.len(), 1);
         }
     }
 }

@@ -8,7 +8,9 @@ mod results;
 mod round;
 
 use crate::{
+    echo::Kind,
     fanout::parse_count,
+    load::{Deflate, Offered},
     report::{Output, Report},
     server::ServerCommand,
 };
@@ -50,10 +52,16 @@ pub(crate) struct Options {
     /// What to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = What::ALL)]
     only: Vec<What>,
-    /// The payloads of echo messages, in bytes: text, some of it not ASCII.
+    /// The payloads of echo messages, in bytes.
     #[arg(long, value_delimiter = ',', default_values_t = [20, 1024, 16_384, 262_144])]
     #[arg(value_parser = parse_count)]
     sizes: Vec<usize>,
+    /// What messages are made of [default: utf8 for echo, text for fanout].
+    #[arg(long, visible_alias = "payload")]
+    kind: Option<Kind>,
+    /// Offers compression, as `echo --deflate` does: a server that declines is left out.
+    #[arg(long, value_name = "OFFER", default_value_t)]
+    deflate: Offered,
     /// Messages in flight on each connection.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16], value_parser = parse_count)]
     depths: Vec<usize>,
@@ -66,6 +74,9 @@ pub(crate) struct Options {
     /// How many subscribers get each message of `fanout`: from one publisher, and from all of them.
     #[arg(long, value_delimiter = ',', default_values_t = [200, 1000], value_parser = parse_count)]
     subscribers: Vec<usize>,
+    /// The payload of a message of `fanout`, in bytes.
+    #[arg(long, default_value_t = 100, value_parser = parse_count)]
+    publish_size: usize,
     /// Where the load comes from.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Placement::ALL)]
     placements: Vec<Placement>,
@@ -206,7 +217,8 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode, Box<dyn Error>> {
     options.read_files()?;
     let mut report = Report::new("compare", &options);
     let mut contestants = options.contestants()?;
-    for remark in round::leave_out(&mut contestants)? {
+    let deflate = Deflate { offered: options.deflate, deflate_optional: false };
+    for remark in round::leave_out(&mut contestants, &deflate)? {
         report.note(remark);
     }
     let measurements = Measurement::all(&options);

@@ -4,7 +4,7 @@ use super::{
     measurement::{Measurement, Take},
     round::Contestant,
 };
-use crate::report::{Cell, Report, Table, Unit};
+use crate::report::{Cell, Report, Table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -75,11 +75,12 @@ impl Results {
 
     /// Tables of medians, each with the first server's ratio to the best of the others.
     pub(super) fn report(&self, report: &mut Report) {
-        let mut rest = &self.columns[..];
+        let mut rest: Vec<_> = self.columns.iter().collect();
         while let Some(first) = rest.first() {
-            let together = rest.iter().take_while(|column| column.take.table == first.take.table);
-            let (columns, others) = rest.split_at(together.count());
-            report.table(self.table(&first.take.table, columns));
+            let title = &first.take.table;
+            let (columns, others): (Vec<&ResultColumn>, Vec<_>) =
+                rest.iter().partition(|column| column.take.table == *title);
+            report.table(self.table(title, &columns));
             rest = others;
         }
         let spreads = self
@@ -109,11 +110,8 @@ impl Results {
         }
     }
 
-    fn table(&self, title: &str, columns: &[ResultColumn]) -> Table {
-        let unit = |column: &ResultColumn| {
-            Some(if column.take.is_less_better() { Unit::BytesPerConnection } else { Unit::Count })
-        };
-        let heads = columns.iter().map(|column| (&*column.take.column, unit(column)));
+    fn table(&self, title: &str, columns: &[&ResultColumn]) -> Table {
+        let heads = columns.iter().map(|column| (&*column.take.column, Some(column.take.unit())));
         let heads: Vec<_> = [("server", None)].into_iter().chain(heads).collect();
         let mut table = Table::new(title, &heads).bars("server", &columns[0].take.column);
         for (server, name) in self.names.iter().enumerate() {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     clock::now,
+    load::Deflate,
     progress::Progress,
     server::{Server, ServerCommand, pinned_to},
     verify::verify,
@@ -23,11 +24,14 @@ pub(super) struct Contestant {
 }
 
 /// Leaves out those that do not do what is to be measured, and tells why. The first one has to.
-pub(super) fn leave_out(contestants: &mut Vec<Contestant>) -> Result<Vec<String>, Box<dyn Error>> {
+pub(super) fn leave_out(
+    contestants: &mut Vec<Contestant>,
+    deflate: &Deflate,
+) -> Result<Vec<String>, Box<dyn Error>> {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
     for one in contestants.drain(..) {
         let started = Server::start(&one.echo).map_err(|error| error.to_string());
-        match started.and_then(|server| verify(server.target())) {
+        match started.and_then(|server| verify(server.target(), deflate)) {
             Ok(()) => fit.push(one),
             Err(error) if fit.is_empty() => return Err(format!("{}: {error}", one.name).into()),
             Err(error) => left_out.push(format!("{} is left out: {error}", one.name)),

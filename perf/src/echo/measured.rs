@@ -126,6 +126,11 @@ impl Measured {
         })
     }
 
+    /// Tells what compression was agreed on.
+    pub(crate) fn report_deflate(&self, report: &mut Report) {
+        self.stats.report_deflate(report);
+    }
+
     /// Tells all of it.
     pub(crate) fn report(&self, server: Option<&Used>, report: &mut Report) {
         let seconds = self.length.as_secs_f64();
@@ -160,6 +165,14 @@ impl Measured {
                 rate(self.stats.bytes_received),
                 Unit::BytesPerSecond,
             );
+        let each = |bytes: u64| bytes as f64 / self.messages as f64;
+        let (sent, received) = (each(self.stats.bytes_sent), each(self.stats.bytes_received));
+        report.figure("wire_sent_per_message", "sent", sent, Unit::BytesPerMessage).figure(
+            "wire_received_per_message",
+            "received",
+            received,
+            Unit::BytesPerMessage,
+        );
         self.recorder.report(self.length, report);
         self.stats.report(report);
         if server.is_none() && busiest > CORE_MAX {

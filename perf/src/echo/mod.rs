@@ -1,6 +1,7 @@
 //! `quelea-perf echo`: messages that a server sends back, in flight on each connection or at a rate.
 
 mod in_flight;
+mod json;
 mod measured;
 mod mode;
 mod payload;
@@ -17,7 +18,7 @@ pub(crate) use worker::{Command, EchoWorker, Plan};
 use crate::{
     fanout::parse_count,
     load::{
-        DriverKind, LoadDriver, Meter, Outcome, Used,
+        Deflate, DriverKind, LoadDriver, Meter, Outcome, Used,
         processes::{Crew, Share, shares},
     },
     manner::Manner,
@@ -63,15 +64,18 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [20], value_parser = parse_size)]
     size: Vec<usize>,
     /// What messages are made of, or several, which take turns: text,binary.
-    #[arg(long, value_delimiter = ',', default_values = ["text"])]
+    #[arg(long, visible_alias = "payload", value_delimiter = ',', default_values = ["text"])]
     kind: Vec<Kind>,
     /// In how many fragments each message is sent.
     #[arg(long, default_value_t = 1, value_parser = parse_fragments)]
     fragments: usize,
     /// Sends the payload alone to a TCP server that sends all bytes back, such as `raw-server`: no
     /// handshake and no frames.
-    #[arg(long, conflicts_with = "fragments")]
+    #[arg(long, conflicts_with_all = ["fragments", "offered"])]
     raw: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    deflate: Deflate,
     /// How long to measure, in seconds.
     #[arg(long, default_value_t = 5.0, value_parser = parse_seconds)]
     seconds: f64,
@@ -189,7 +193,8 @@ impl Options {
     }
 
     fn plan(&self) -> Outcome<Plan> {
-        let sum: usize = self.size.iter().sum::<usize>().saturating_mul(self.kind.len());
+        let pairs = self.kind.iter().flat_map(|kind| self.size.iter().map(|size| (*kind, *size)));
+        let sum: usize = pairs.map(|(kind, size)| kind.variants(size) * size).sum();
         if sum > SIZES_SUM_MAX {
             return Err(format!(
                 "--size: all kinds and sizes are {sum} bytes together, at most {SIZES_SUM_MAX}"
@@ -208,6 +213,7 @@ impl Options {
             fragments: self.fragments,
             exchange: None,
             raw: self.raw,
+            deflate: self.deflate.clone(),
             seed: self.manner.seed(),
             first_source: 0,
             shown_of: 1,

@@ -1,10 +1,14 @@
 use super::{Command, EchoWorker, Kind, Loop, Measured, Plan};
 use crate::{
     clock::now,
-    load::{DriverKind, LoadDriver, Outcome, processes::Worker},
+    load::{Deflate, DriverKind, LoadDriver, Outcome, processes::Worker},
     raw::RawServer,
 };
-use quelea::{CloseCode, Config, Conn, Handle, Handler, Message, Server, driver::Poll};
+use quelea::{
+    CloseCode, Config, Conn, Handle, Handler, Message, Server,
+    deflate::{Compress, Policy, Settings, WindowBits},
+    driver::Poll,
+};
 use quelea_core::{handshake::accept_key, mask};
 use std::{
     io::{Read, Write},
@@ -23,6 +27,8 @@ enum Answer {
     Stall(Duration, Instant),
     /// Echoes after so long, one message after the other.
     After(Duration),
+    /// Echoes, and compresses only every other message.
+    Alternate(u64),
     Wrong,
     OtherKind,
     Twice,
@@ -40,6 +46,12 @@ impl Handler for Answer {
                 *next = now() + STALL_EVERY;
             }
             Self::After(time) => sleep(*time),
+            Self::Alternate(number) => {
+                *number += 1;
+                let how = if *number % 2 == 0 { Compress::No } else { Compress::Auto };
+                conn.send_with(message, how);
+                return;
+            }
             Self::Wrong => {
                 let mut bytes = message.as_bytes().to_vec();
                 bytes[message.len() - 1] ^= 1;
@@ -72,7 +84,12 @@ struct Running {
 
 impl Running {
     fn start(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
-        let config = Config { workers: Some(1), ..Config::default() };
+        Self::start_with(Policy::Off, answer)
+    }
+
+    fn start_with(policy: Policy, answer: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
+        let deflate = Settings::new(policy);
+        let config = Config { workers: Some(1), deflate, ..Config::default() };
         let server = Server::new(move |_| answer()).config(config).unwrap();
         let server = server.listen("127.0.0.1:0").unwrap();
         let address = server.local_addresses().next().unwrap().to_string().parse().unwrap();
@@ -99,6 +116,7 @@ fn plan(address: SocketAddr) -> Plan {
         fragments: 1,
         exchange: None,
         raw: false,
+        deflate: Deflate::default(),
         seed: 7,
         first_source: 0,
         shown_of: 0,
@@ -425,4 +443,90 @@ fn the_sum_of_several_processes_is_what_one_would_have_measured() {
         sum
     });
     assert_eq!(sum, Some(whole));
+}
+
+const TAKEOVER: Policy =
+    Policy::Takeover { window_bits: WindowBits::new(11).unwrap(), budget_bytes: 16 << 20 };
+
+/// JSON, most of which is longer on the wire if it is not compressed.
+fn offering(offer: &str, address: SocketAddr) -> Plan {
+    let deflate = Deflate { offered: offer.parse().unwrap(), deflate_optional: false };
+    Plan { kinds: vec![Kind::Json], sizes: vec![1024, 20, 5000], deflate, ..plan(address) }
+}
+
+#[test]
+fn compressed_echoes_are_right_whatever_was_agreed_on() {
+    let none = "; server_no_context_takeover; client_no_context_takeover";
+    for (policy, offer, agreed) in [
+        (Policy::Shared, "shared", none),
+        (Policy::Shared, "takeover", none),
+        (TAKEOVER, "shared", none),
+        (TAKEOVER, "takeover", "; server_max_window_bits=11; client_max_window_bits=11"),
+        (
+            TAKEOVER,
+            "client_max_window_bits=9; server_no_context_takeover",
+            "; server_no_context_takeover; server_max_window_bits=11; client_max_window_bits=9",
+        ),
+        (TAKEOVER, "permessage-deflate", "; client_no_context_takeover; server_max_window_bits=11"),
+    ] {
+        let server = Running::start_with(policy, || Answer::Echo);
+        for fragments in [1, 3] {
+            let plan = Plan { fragments, ..offering(offer, server.address) };
+            let measured = run(plan, 5, DEPTH_3, MOMENT).unwrap();
+            assert!(measured.messages > 100 && measured.missing == 0, "{}", measured.messages);
+            let mut report = crate::report::Report::new("echo", ());
+            measured.report(None, &mut report);
+            let counts = &report.counts["deflate"].counts;
+            let window = match (policy, offer) {
+                (TAKEOVER, "shared") => "; server_max_window_bits=11",
+                _ => "",
+            };
+            assert_eq!(counts[&format!("permessage-deflate{agreed}{window}")], 5, "{counts:?}");
+            // Plain they would take 2,014 bytes on average.
+            for name in ["wire_sent_per_message", "wire_received_per_message"] {
+                let bytes = report.figures[name].value;
+                assert!(bytes < 1100.0, "{offer}: {name} {bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_compressed_echo_that_is_wrong_is_told_from_a_right_one() {
+    for policy in [Policy::Shared, TAKEOVER] {
+        for (answer, expected) in [
+            ((|| Answer::Wrong) as fn() -> Answer, "sent back something else"),
+            (|| Answer::Twice, "nobody asked for"),
+        ] {
+            let server = Running::start_with(policy, answer);
+            let error = error(offering("takeover", server.address));
+            // The next but one is another message.
+            assert!(
+                error.contains(expected) || error.contains("sent back something else"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_declines_compression_is_measured_only_if_that_is_allowed() {
+    let server = Running::start(|| Answer::Echo);
+    let plan = offering("shared", server.address);
+    let error = error(plan.clone());
+    assert!(error.contains("declined permessage-deflate; --deflate-optional"), "{error}");
+    let deflate = Deflate { deflate_optional: true, ..plan.deflate };
+    let measured = run(Plan { deflate, ..plan }, 2, DEPTH_3, MOMENT).unwrap();
+    let mut report = crate::report::Report::new("echo", ());
+    measured.report(None, &mut report);
+    assert_eq!(report.counts["deflate"].counts["declined"], 2);
+    assert!(report.figures["wire_received_per_message"].value > 1500.0);
+}
+
+/// Compresses by hand, in a way of its own each time: what was learned is not what comes next.
+#[test]
+fn bytes_that_differ_from_those_that_were_learned_are_inflated_and_compared() {
+    let server = Running::start_with(Policy::Shared, || Answer::Alternate(0));
+    let measured = run(offering("shared", server.address), 3, DEPTH_3, MOMENT).unwrap();
+    assert!(measured.messages > 50 && measured.missing == 0, "{}", measured.messages);
 }

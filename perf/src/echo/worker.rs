@@ -8,7 +8,7 @@ use super::{
 use crate::{
     clock,
     load::{
-        DriverKind, Engine, FrameId, LoadDriver, Meter, Outcome, Settings, Time,
+        Deflate, DriverKind, Engine, FrameId, LoadDriver, Meter, Outcome, Settings, Time,
         processes::{Share, Worker},
     },
     progress::{Progress, Total},
@@ -31,6 +31,7 @@ pub(crate) struct Plan {
     /// The bytes and the fragments of what [`Command::Exchange`] sends.
     pub(crate) exchange: Option<(usize, usize)>,
     pub(crate) raw: bool,
+    pub(crate) deflate: Deflate,
     pub(crate) seed: u64,
     pub(crate) first_source: u64,
     /// Of how many processes it is the one that shows how far it is; 0 if it is not.
@@ -173,22 +174,25 @@ impl<D: LoadDriver> Worker for EchoWorker<D> {
             connecting_max: plan.connecting_max,
             first_source: plan.first_source,
             raw: plan.raw,
+            deflate: plan.deflate.clone(),
             ..Settings::new(plan.target.clone(), plan.seed)
         };
         let mut engine = Engine::new(D::start()?, settings);
         let mut frames = Vec::new();
         for kind in &plan.kinds {
             for size in &plan.sizes {
-                let (clients, payload) = (engine.clients(), kind.payload(*size));
-                frames.push(if plan.raw {
-                    clients.prepare_raw(&payload)
-                } else {
-                    clients.prepare(kind.message(), &payload, plan.fragments)
-                });
+                for payload in kind.payloads(*size, plan.seed) {
+                    let clients = engine.clients();
+                    frames.push(if plan.raw {
+                        clients.prepare_raw(&payload)
+                    } else {
+                        clients.prepare(kind.message(), &payload, plan.fragments)
+                    });
+                }
             }
         }
         let exchanged = plan.exchange.map(|(size, fragments)| {
-            let payload = Kind::Binary.payload(size);
+            let payload = Kind::Binary.payload(size, plan.seed);
             (engine.clients().prepare(MessageKind::Binary, &payload, 1), fragments)
         });
         Ok(Self { engine, echo: Echo::new(frames), exchanged, measured: None, plan })

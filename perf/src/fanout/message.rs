@@ -1,35 +1,68 @@
 //! What is published, and how much of it arrives.
 
-use quelea_core::{Connection, Context, Limits, Message, Role};
+use super::subscribers::Agreed;
+use crate::{echo::Kind, load::deflate_settings};
+use quelea_core::{Connection, Context, Limits, Message, MessageKind, Role};
 use std::{error::Error, fs::File, io::Read};
+
+/// What is published.
+pub(super) struct Content {
+    pub(super) kind: MessageKind,
+    /// They take turns, and are all as long.
+    pub(super) payloads: Vec<Vec<u8>>,
+}
+
+impl Content {
+    pub(super) fn new(kind: Kind, size: usize, seed: u64) -> Self {
+        Self { kind: kind.message(), payloads: kind.payloads(size, seed).collect() }
+    }
+}
 
 /// Messages that are published in one write, and what each of the others receives for it.
 pub(super) struct Burst {
-    pub(super) published: Vec<u8>,
-    pub(super) delivered_bytes: u64,
+    /// Writes that take turns: each publishes as many messages, which are as long.
+    pub(super) published: Vec<Vec<u8>>,
+    /// Bytes; or messages, if what is received has to be inflated.
+    pub(super) delivered: u64,
     pub(super) messages: u64,
 }
 
 impl Burst {
-    pub(super) fn new(messages: usize, size: usize) -> Result<Self, Box<dyn Error>> {
-        let text: String = ('a'..='z').cycle().take(size).collect();
-        let message = Message::Text(&text);
+    /// So many messages in one write, compressed if that is agreed on.
+    pub(super) fn new(
+        messages: usize,
+        content: &Content,
+        agreed: Option<&Agreed>,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut seed = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut seed)?;
-        let mut context = Context::new(Limits::default(), seed);
-        let (mut published, mut delivered) = (Vec::new(), Vec::new());
-        let (mut client, mut server) =
-            (Connection::new(Role::Client), Connection::new(Role::Server));
-        for _ in 0..messages {
-            client.send(message, &mut context, &mut published)?;
-            server.send(message, &mut context, &mut delivered)?;
+        let mut context = Context::new(Limits::default(), seed).with_deflate(deflate_settings());
+        let mut client = match agreed.and_then(Agreed::parameters) {
+            Some(parameters) => Connection::with_deflate(Role::Client, &parameters, &context),
+            None => Connection::new(Role::Client),
+        };
+        let mut server = Connection::new(Role::Server);
+        let mut published = vec![Vec::new(); content.payloads.len()];
+        let mut delivered = Vec::new();
+        for (number, first) in published.iter_mut().enumerate() {
+            for payload in content.payloads.iter().cycle().skip(number).take(messages) {
+                let message = match content.kind {
+                    MessageKind::Text => Message::Text(str::from_utf8(payload)?),
+                    MessageKind::Binary => Message::Binary(payload),
+                };
+                client.send(message, &mut context, first)?;
+                if number == 0 {
+                    server.send(message, &mut context, &mut delivered)?;
+                }
+            }
         }
-        let (delivered_bytes, messages) = (delivered.len() as u64, messages as u64);
-        Ok(Self { published, delivered_bytes, messages })
+        let messages = messages as u64;
+        let delivered = if agreed.is_some() { messages } else { delivered.len() as u64 };
+        Ok(Self { published, delivered, messages })
     }
 }
 
-/// The bytes that each socket has received of what was published to all.
+/// The bytes, or the messages, that each socket has received of what was published to all.
 pub(super) struct Counts {
     received: Vec<u64>,
     total: u64,
@@ -43,18 +76,18 @@ impl Counts {
     }
 
     /// Something was published: each will receive that much more.
-    pub(super) const fn expect(&mut self, bytes: u64) {
-        self.expected += bytes;
+    pub(super) const fn expect(&mut self, count: u64) {
+        self.expected += count;
     }
 
     /// A socket received something; returns what it has received in all.
-    pub(super) fn add(&mut self, index: usize, bytes: u64) -> Result<u64, &'static str> {
+    pub(super) fn add(&mut self, index: usize, count: u64) -> Result<u64, &'static str> {
         let received = &mut self.received[index];
-        *received += bytes;
+        *received += count;
         if *received > self.expected {
             return Err("more came than was published");
         }
-        self.total += bytes;
+        self.total += count;
         Ok(*received)
     }
 
@@ -74,9 +107,9 @@ mod tests {
         for (messages, size, published, delivered) in
             [(1, 100, 106, 102), (100, 100, 10_600, 10_200), (2, 126, 268, 260), (1, 0, 6, 2)]
         {
-            let burst = Burst::new(messages, size).unwrap();
-            assert_eq!(burst.published.len(), published);
-            assert_eq!(burst.delivered_bytes, delivered);
+            let burst = Burst::new(messages, &Content::new(Kind::Text, size, 1), None).unwrap();
+            assert_eq!(burst.published[0].len(), published);
+            assert_eq!(burst.delivered, delivered);
             assert_eq!(burst.messages, messages as u64);
         }
     }

@@ -2,22 +2,25 @@
 //! sends.
 
 pub(crate) mod bare;
+mod inflating;
 mod message;
 pub(crate) mod report;
 mod subscribers;
 
 use crate::{
     clock::now,
+    echo::Kind,
+    load::Deflate,
     progress::Progress,
     report::{Output, Report},
     server::{Server, ServerCommand},
 };
 use clap::Args;
-use message::Burst;
+use message::{Burst, Content};
 use report::{Cost, Row};
 use serde::Serialize;
-use std::{error::Error, process::ExitCode, time::Duration};
-use subscribers::{Load, Subscribers};
+use std::{collections::BTreeMap, error::Error, process::ExitCode, time::Duration};
+use subscribers::{Agreed, Load, Subscribers};
 
 #[derive(Args, Serialize)]
 #[command(after_help = "Example:\n  \
@@ -40,6 +43,13 @@ pub(crate) struct Options {
     /// The payload of a message, in bytes.
     #[arg(long, default_value_t = 100)]
     size: usize,
+    /// What it is made of.
+    #[arg(long, visible_alias = "payload", default_value = "text")]
+    kind: Kind,
+    /// Not to the floor, which sends what is published as it is.
+    #[command(flatten)]
+    #[serde(flatten)]
+    deflate: Deflate,
     /// How many messages are published in one write, one line of the result for each number.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100], value_parser = parse_count)]
     burst: Vec<usize>,
@@ -86,6 +96,8 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 /// Beyond that many, only one server at a time has connections: this process is not to need more
 /// than 19,500 descriptors.
 const BOTH_MAX: usize = 9000;
+/// Of what is published: the same in each run, so that servers are compared by the same messages.
+const SEED: u64 = 1;
 /// A round is measured after a tenth of it that is not.
 const WARM_UP: f64 = 0.1;
 
@@ -130,55 +142,69 @@ fn measure(
     count: usize,
     burst: usize,
 ) -> Result<Row, Box<dyn Error>> {
-    let message = Burst::new(burst, options.size)?;
+    let content = Content::new(options.kind, options.size, SEED);
     let round = Duration::try_from_secs_f64(options.seconds)?;
-    let mut floor = floor.map(Side::start).transpose()?;
-    let mut server = Side::start(&options.server)?;
+    let plain = Deflate::default();
+    let mut floor = floor.map(|floor| Side::start(floor, &plain)).transpose()?;
+    let mut server = Side::start(&options.server, &options.deflate)?;
     let keep = count <= BOTH_MAX || floor.is_none();
     let phase = format!("{count} subscribers");
     let mut progress = Progress::new(phase, "rounds", options.rounds as u64, now());
     for round_number in 0..options.rounds {
         progress.set(now(), round_number as u64);
         for side in floor.iter_mut().chain([&mut server]) {
-            side.measure(load, count, &message, round)?;
+            side.measure(load, count, burst, &content, round)?;
             if !keep {
-                side.subscribers = None;
+                side.connected = None;
             }
         }
     }
     let floor = floor.map_or_else(Vec::new, |floor| floor.costs);
-    Ok(Row { load, subscribers: count, burst, server: server.costs, floor })
+    let agreed = server.agreed;
+    Ok(Row { load, subscribers: count, burst, server: server.costs, floor, agreed })
 }
 
 /// One of the two that are compared.
-struct Side {
-    subscribers: Option<Subscribers>,
+struct Side<'o> {
+    connected: Option<(Subscribers, Burst)>,
+    deflate: &'o Deflate,
+    /// What compression was agreed on, by how many.
+    agreed: BTreeMap<String, u64>,
     server: Server,
     costs: Vec<Cost>,
 }
 
-impl Side {
-    fn start(command: &ServerCommand) -> Result<Self, Box<dyn Error>> {
-        Ok(Self { subscribers: None, server: Server::start(command)?, costs: Vec::new() })
+impl<'o> Side<'o> {
+    fn start(command: &ServerCommand, deflate: &'o Deflate) -> Result<Self, Box<dyn Error>> {
+        let (server, agreed) = (Server::start(command)?, BTreeMap::new());
+        Ok(Self { connected: None, deflate, agreed, server, costs: Vec::new() })
     }
 
     fn measure(
         &mut self,
         load: Load,
         count: usize,
-        burst: &Burst,
+        burst: usize,
+        content: &Content,
         round: Duration,
     ) -> Result<(), Box<dyn Error>> {
-        let subscribers = match &mut self.subscribers {
-            Some(subscribers) => subscribers,
-            none => none.insert(Subscribers::connect(self.server.target(), count)?),
+        let (subscribers, burst) = match &mut self.connected {
+            Some(connected) => connected,
+            none => {
+                let target = self.server.target();
+                let subscribers = Subscribers::connect(target, count, self.deflate, content)?;
+                self.agreed = subscribers.agreed().map(Agreed::counts).unwrap_or_default();
+                let burst = Burst::new(burst, content, subscribers.agreed())?;
+                none.insert((subscribers, burst))
+            }
         };
         subscribers.show_life()?;
         subscribers.run(load, burst, now() + round.mul_f64(WARM_UP))?;
-        let before = self.server.account()?;
+        let (before, bytes_before) = (self.server.account()?, subscribers.received_bytes());
         let deliveries = subscribers.run(load, burst, now() + round)?;
         let cpu = self.server.account()?.since(&before).total;
-        self.costs.push(Cost { deliveries, cpu });
+        let bytes = subscribers.received_bytes() - bytes_before;
+        self.costs.push(Cost { deliveries, cpu, bytes });
         Ok(())
     }
 }

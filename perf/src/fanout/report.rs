@@ -2,13 +2,15 @@
 
 use super::subscribers::Load;
 use crate::report::{Cell, Report, Table, Unit};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// What one round took of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
     pub(super) deliveries: u64,
     pub(super) cpu: Duration,
+    /// What all deliveries took on the wire.
+    pub(super) bytes: u64,
 }
 
 impl Cost {
@@ -26,6 +28,8 @@ pub(super) struct Row {
     pub(super) server: Vec<Cost>,
     /// As many, or none.
     pub(super) floor: Vec<Cost>,
+    /// What compression was agreed on, by how many; empty if none was offered.
+    pub(super) agreed: BTreeMap<String, u64>,
 }
 
 impl Row {
@@ -112,6 +116,14 @@ impl Row {
                 1e9 / each,
                 Unit::PerCpuSecond,
             );
+        let (bytes, deliveries) = self.server.iter().fold((0, 0), |(bytes, deliveries), cost| {
+            (bytes + cost.bytes, deliveries + cost.deliveries)
+        });
+        let each = bytes as f64 / deliveries.max(1) as f64;
+        report.figure("wire_received_per_delivery", "received", each, Unit::BytesPerMessage);
+        if !self.agreed.is_empty() {
+            report.counts("deflate", "compression", self.agreed.clone());
+        }
         if !self.floor.is_empty() {
             let ratio = median(&self.ratios());
             report.figure("cpu_ratio_to_floor", "CPU to floor's", ratio, Unit::Ratio);
@@ -123,8 +135,12 @@ impl Row {
 mod tests {
     use super::*;
 
+    fn none() -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
     fn cost(nanoseconds: u64) -> Cost {
-        Cost { deliveries: 10, cpu: Duration::from_nanos(nanoseconds * 10) }
+        Cost { deliveries: 10, cpu: Duration::from_nanos(nanoseconds * 10), bytes: 1020 }
     }
 
     #[test]
@@ -139,7 +155,8 @@ mod tests {
     fn a_row_tells_medians_and_ratios_of_rounds_not_of_medians() {
         let floor = vec![cost(100), cost(200), cost(400)];
         let server = vec![cost(150), cost(220), cost(400)];
-        let row = Row { load: Load::OneToAll, subscribers: 30, burst: 1, server, floor };
+        let row =
+            Row { load: Load::OneToAll, subscribers: 30, burst: 1, server, floor, agreed: none() };
         let expected = [30.0, 1.0, 30.0, 200.0, 220.0, 1.1, 1.0, 1.5].map(Cell::Number);
         assert_eq!(row.cells(), expected);
         let load = Load::AllToAll { depth: 4 };
@@ -155,13 +172,21 @@ mod tests {
             burst: 1,
             server: vec![cost(150)],
             floor: Vec::new(),
+            agreed: [("permessage-deflate".to_owned(), 30)].into(),
         };
         let expected = [Cell::None, Cell::Number(150.0), Cell::None, Cell::None, Cell::None];
         assert_eq!(row.cells()[3..], expected);
         let mut report = Report::new("fanout", ());
         row.figures(&mut report);
         let names: Vec<_> = report.figures.keys().map(String::as_str).collect();
-        assert_eq!(names, ["server_cpu_ns_per_delivery", "deliveries_per_server_cpu_second"]);
+        let expected = [
+            "server_cpu_ns_per_delivery",
+            "deliveries_per_server_cpu_second",
+            "wire_received_per_delivery",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(report.figures["wire_received_per_delivery"].value, 102.0);
+        assert_eq!(report.counts["deflate"].counts["permessage-deflate"], 30);
         assert_eq!(report.figures["deliveries_per_server_cpu_second"].value, 1e9 / 150.0);
     }
 
@@ -169,7 +194,14 @@ mod tests {
     fn a_line_has_a_field_below_each_of_the_head() {
         let costs = || vec![cost(150)];
         let load = Load::OneToAll;
-        let row = Row { load, subscribers: 30, burst: 1, server: costs(), floor: costs() };
+        let row = Row {
+            load,
+            subscribers: 30,
+            burst: 1,
+            server: costs(),
+            floor: costs(),
+            agreed: none(),
+        };
         let table = table(load);
         assert_eq!(
             format!("{}\n{}", table.head(), table.line(&row.cells(), &table.widths())),

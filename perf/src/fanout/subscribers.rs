@@ -1,11 +1,16 @@
 //! Many connections that are drained on one thread: bytes are counted, not parsed, so that they are
 //! soon ready for more.
 
-use super::message::{Burst, Counts};
-use crate::{client, clock::now, target::Target};
+use super::{
+    inflating::Inflating,
+    message::{Burst, Content, Counts},
+};
+use crate::{client, clock::now, load::Deflate, target::Target};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use quelea_core::deflate::{Parameters, WindowBits};
 use socket2::SockRef;
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs::File,
     io::{ErrorKind, Read, Write},
@@ -25,6 +30,35 @@ pub(super) struct Subscribers {
     events: Events,
     sockets: Vec<TcpStream>,
     buffer: Vec<u8>,
+    /// What they agreed on, if compression was offered.
+    agreed: Option<Agreed>,
+    inflating: Option<Inflating>,
+    received_bytes: u64,
+}
+
+/// What each of some connections agreed on.
+pub(super) struct Agreed(Vec<Option<Parameters>>);
+
+impl Agreed {
+    /// What may be sent to the server by any of them: `None` if that has to be plain.
+    pub(super) fn parameters(&self) -> Option<Parameters> {
+        let window = |agreed: &Option<Parameters>| {
+            agreed.map(|agreed| agreed.client_max_window_bits.unwrap_or(WindowBits::MAX))
+        };
+        let windows: Option<Vec<_>> = self.0.iter().map(window).collect();
+        let client_max_window_bits = windows?.into_iter().min();
+        Some(Parameters { client_max_window_bits, ..Parameters::default() })
+    }
+
+    /// How many agreed on what.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for agreed in &self.0 {
+            let agreed = agreed.map_or_else(|| "declined".to_owned(), |agreed| agreed.to_string());
+            *counts.entry(agreed).or_default() += 1;
+        }
+        counts
+    }
 }
 
 /// What is published.
@@ -38,15 +72,22 @@ pub(super) enum Load {
 }
 
 impl Subscribers {
-    pub(super) fn connect(target: &Target, count: usize) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn connect(
+        target: &Target,
+        count: usize,
+        deflate: &Deflate,
+        content: &Content,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut random = File::open("/dev/urandom")?;
         let poll = Poll::new()?;
         let mut sockets = Vec::with_capacity(count);
+        let mut agreed = Vec::with_capacity(count);
         for index in 0..count {
             let mut nonce = [0; 16];
             random.read_exact(&mut nonce)?;
-            let socket = client::connect(target, &nonce)
+            let (socket, parameters) = client::connect_offering(target, &nonce, deflate)
                 .map_err(|error| format!("connection {index} of {count}: {error}"))?;
+            agreed.push(parameters);
             // Its port is free again at once, for the next of thousands.
             SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
             socket.set_nonblocking(true)?;
@@ -55,7 +96,21 @@ impl Subscribers {
             sockets.push(socket);
         }
         let events = Events::with_capacity(EVENTS_MAX);
-        Ok(Self { poll, events, sockets, buffer: vec![0; BUFFER_BYTES] })
+        let agreed = (!deflate.offered.offers().is_empty()).then_some(Agreed(agreed));
+        let inflating = agreed.as_ref().map(|Agreed(agreed)| {
+            Inflating::new(agreed, content.kind, content.payloads.iter().cloned().collect())
+        });
+        let buffer = vec![0; BUFFER_BYTES];
+        Ok(Self { poll, events, sockets, buffer, agreed, inflating, received_bytes: 0 })
+    }
+
+    pub(super) const fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.as_ref()
+    }
+
+    /// Bytes that came since they are connected.
+    pub(super) const fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Says that they are alive, so that no server pings those that only listen.
@@ -83,12 +138,13 @@ impl Subscribers {
         let mut bursts = 0;
         loop {
             let publisher = self.sockets.first_mut().ok_or("no subscribers")?;
-            write_whole(publisher, &burst.published)?;
+            let published = &burst.published[bursts as usize % burst.published.len()];
+            write_whole(publisher, published)?;
             bursts += 1;
-            counts.expect(burst.delivered_bytes);
+            counts.expect(burst.delivered);
             while !counts.is_complete() {
-                self.drain(|index, bytes, _| {
-                    counts.add(index, bytes)?;
+                self.drain(|index, count, _| {
+                    counts.add(index, count)?;
                     Ok(())
                 })?;
             }
@@ -106,12 +162,13 @@ impl Subscribers {
     ) -> Result<u64, Box<dyn Error>> {
         let mut counts = Counts::new(self.sockets.len());
         let mut published = vec![0; self.sockets.len()];
-        let from_each = burst.delivered_bytes * self.sockets.len() as u64;
+        let from_each = burst.delivered * self.sockets.len() as u64;
         let mut publish = |index: usize, socket: &mut TcpStream, counts: &mut Counts, due| {
             while published[index] < due {
-                write_whole(socket, &burst.published)?;
+                let turn = (index as u64 + published[index]) as usize % burst.published.len();
+                write_whole(socket, &burst.published[turn])?;
                 published[index] += 1;
-                counts.expect(burst.delivered_bytes);
+                counts.expect(burst.delivered);
             }
             Ok::<_, Box<dyn Error>>(())
         };
@@ -120,8 +177,8 @@ impl Subscribers {
         }
         let mut is_over = false;
         while !(is_over && counts.is_complete()) {
-            self.drain(|index, bytes, socket| {
-                let received = counts.add(index, bytes)?;
+            self.drain(|index, count, socket| {
+                let received = counts.add(index, count)?;
                 let due = if is_over { 0 } else { received / from_each + depth };
                 publish(index, socket, &mut counts, due)
             })?;
@@ -135,7 +192,7 @@ impl Subscribers {
         &mut self,
         mut on_received: impl FnMut(usize, u64, &mut TcpStream) -> Result<(), Box<dyn Error>>,
     ) -> Result<(), Box<dyn Error>> {
-        let Self { poll, events, sockets, buffer } = self;
+        let Self { poll, events, sockets, buffer, inflating, received_bytes, .. } = self;
         match poll.poll(events, Some(PATIENCE)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             result => result?,
@@ -153,7 +210,12 @@ impl Subscribers {
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                     Err(error) => return Err(error.into()),
                 };
-                on_received(index, len as u64, &mut sockets[index])?;
+                *received_bytes += len as u64;
+                let count = match inflating {
+                    Some(inflating) => inflating.count(index, &mut buffer[..len])?,
+                    None => len as u64,
+                };
+                on_received(index, count, &mut sockets[index])?;
                 // What comes after a short read raises a new edge.
                 if len < buffer.len() {
                     break;
@@ -176,7 +238,20 @@ fn write_whole(socket: &mut TcpStream, bytes: &[u8]) -> Result<(), Box<dyn Error
 #[cfg(test)]
 mod tests {
     use super::{super::bare::Bare, *};
+    use crate::{echo::Kind, testing::TestServer};
+    use quelea::{
+        Config, Conn, Handler, Message,
+        deflate::{Policy, Settings},
+    };
     use std::thread;
+
+    fn text(size: usize) -> Content {
+        Content::new(Kind::Text, size, 1)
+    }
+
+    fn connect(target: &Target, count: usize) -> Result<Subscribers, Box<dyn Error>> {
+        Subscribers::connect(target, count, &Deflate::default(), &text(0))
+    }
 
     fn server() -> Target {
         let mut bare = Bare::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -189,10 +264,10 @@ mod tests {
     #[test]
     fn a_delivery_is_one_message_to_one_socket() {
         let target = server();
-        let mut subscribers = Subscribers::connect(&target, 5).unwrap();
+        let mut subscribers = connect(&target, 5).unwrap();
         // A round that is over at once publishes one burst.
         for (messages, size) in [(1, 100), (100, 100), (3, 70_000)] {
-            let burst = Burst::new(messages, size).unwrap();
+            let burst = Burst::new(messages, &text(size), None).unwrap();
             let deliveries = subscribers.run(Load::OneToAll, &burst, now()).unwrap();
             assert_eq!(deliveries, messages as u64 * 5);
         }
@@ -201,9 +276,9 @@ mod tests {
     #[test]
     fn each_publishes_to_all_as_deep_as_told() {
         let target = server();
-        let mut subscribers = Subscribers::connect(&target, 5).unwrap();
+        let mut subscribers = connect(&target, 5).unwrap();
         subscribers.show_life().unwrap();
-        let burst = Burst::new(1, 20).unwrap();
+        let burst = Burst::new(1, &text(20), None).unwrap();
         let load = Load::AllToAll { depth: 3 };
         let deliveries = subscribers.run(load, &burst, now()).unwrap();
         assert!(deliveries >= 3 * 5 * 5 && deliveries.is_multiple_of(5), "{deliveries}");
@@ -214,20 +289,84 @@ mod tests {
     #[test]
     fn a_message_from_elsewhere_is_noticed() {
         let target = server();
-        let mut subscribers = Subscribers::connect(&target, 2).unwrap();
-        let mut other = Subscribers::connect(&target, 1).unwrap();
-        write_whole(&mut other.sockets[0], &Burst::new(1, 21).unwrap().published).unwrap();
+        let mut subscribers = connect(&target, 2).unwrap();
+        let mut other = connect(&target, 1).unwrap();
+        write_whole(&mut other.sockets[0], &Burst::new(1, &text(21), None).unwrap().published[0])
+            .unwrap();
         other.drain(|_, _, _| Ok(())).unwrap();
-        let burst = Burst::new(1, 20).unwrap();
+        let burst = Burst::new(1, &text(20), None).unwrap();
         assert!(subscribers.run(Load::OneToAll, &burst, now()).is_err());
     }
 
     #[test]
     fn those_that_are_gone_are_sent_nothing_and_their_places_are_taken() {
         let target = server();
-        drop(Subscribers::connect(&target, 3).unwrap());
-        let mut subscribers = Subscribers::connect(&target, 5).unwrap();
-        let burst = Burst::new(1, 20).unwrap();
+        drop(connect(&target, 3).unwrap());
+        let mut subscribers = connect(&target, 5).unwrap();
+        let burst = Burst::new(1, &text(20), None).unwrap();
         assert_eq!(subscribers.run(Load::OneToAll, &burst, now()).unwrap(), 5);
+    }
+
+    struct Broadcast;
+
+    impl Handler for Broadcast {
+        type State = ();
+
+        fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+            conn.subscribe("all");
+        }
+
+        fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+            conn.publish("all", message);
+        }
+    }
+
+    #[test]
+    fn compressed_deliveries_are_inflated_and_counted_whatever_was_agreed_on() {
+        let takeover = |window_bits| {
+            let window_bits = WindowBits::new(window_bits).unwrap();
+            Policy::Takeover { window_bits, budget_bytes: 16 << 20 }
+        };
+        for (policy, expected) in [
+            (
+                Policy::Shared,
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+            ),
+            (takeover(15), "permessage-deflate"),
+            (
+                takeover(10),
+                "permessage-deflate; server_max_window_bits=10; client_max_window_bits=10",
+            ),
+        ] {
+            let config = Config { deflate: Settings::new(policy), ..Config::default() };
+            let server = TestServer::start(config, |_| Broadcast);
+            let target = format!("ws://{}/", server.address).parse().unwrap();
+            let offered = "takeover".parse().unwrap();
+            let deflate = Deflate { offered, deflate_optional: false };
+            let content = Content::new(Kind::Json, 1024, 1);
+            let mut subscribers = Subscribers::connect(&target, 5, &deflate, &content).unwrap();
+            let agreed = subscribers.agreed().unwrap();
+            assert_eq!(agreed.counts(), BTreeMap::from([(expected.to_owned(), 5)]));
+            let burst = Burst::new(3, &content, subscribers.agreed()).unwrap();
+            assert!(burst.published.iter().all(|write| write.len() < 3 * 800));
+            let end = now() + Duration::from_millis(30);
+            let deliveries = subscribers.run(Load::OneToAll, &burst, end).unwrap();
+            assert!(deliveries >= 30, "{deliveries}");
+            assert!(subscribers.received_bytes() < deliveries * 800);
+            let load = Load::AllToAll { depth: 2 };
+            let deliveries = subscribers.run(load, &burst, now()).unwrap();
+            assert!(deliveries >= 3 * 2 * 5 * 5, "{deliveries}");
+        }
+        let server = TestServer::start(Config::default(), |_| Broadcast);
+        let target = format!("ws://{}/", server.address).parse().unwrap();
+        let offered = "shared".parse().unwrap();
+        let mut deflate = Deflate { offered, deflate_optional: false };
+        let error = Subscribers::connect(&target, 1, &deflate, &text(200)).map(drop).unwrap_err();
+        assert!(error.to_string().contains("declined permessage-deflate"), "{error}");
+        deflate.deflate_optional = true;
+        let mut subscribers = Subscribers::connect(&target, 2, &deflate, &text(200)).unwrap();
+        let burst = Burst::new(1, &text(200), subscribers.agreed()).unwrap();
+        assert_eq!(burst.published[0].len(), 208, "it is plain");
+        assert_eq!(subscribers.run(Load::OneToAll, &burst, now()).unwrap(), 2);
     }
 }

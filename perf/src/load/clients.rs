@@ -9,9 +9,11 @@ use super::{
     time::Time,
 };
 use quelea::driver::SlotId;
-use quelea_core::{CloseCode, CloseFrame, Connection, Context, Message, MessageKind, Role};
+use quelea_core::{
+    CloseCode, CloseFrame, Connection, Context, Message, MessageKind, Role, deflate::Parameters,
+};
 use slab::Slab;
-use std::io;
+use std::{io, ops::Range};
 
 /// One client, as long as it is there; a later one has another id.
 pub(crate) type ClientId = SlotId;
@@ -23,13 +25,23 @@ pub(super) struct Client<S> {
     /// Until it is open.
     pub(super) opening: Option<Box<Opening>>,
     /// How much of an expected frame came, if not all of it.
-    pub(super) matched: Option<(FrameId, usize)>,
+    pub(super) matched: Option<Begun>,
+    /// Each message has to be inflated, as later ones may refer to it.
+    pub(super) inflates: bool,
     /// Since when the end is waited for.
     pub(super) closing: Option<Time>,
     pub(super) close_begun: bool,
     /// Why it ends, once that is known.
     pub(super) end: Option<Box<End>>,
     pub(super) state: S,
+}
+
+/// The start of an expected frame: where that lies in [`Frames::echoed_bytes`], and how much of it came.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    pub(super) frame: FrameId,
+    pub(super) echo: Range<usize>,
+    pub(super) len: usize,
 }
 
 /// All clients of an engine.
@@ -141,8 +153,13 @@ impl<S> Clients<S> {
         payload: &[u8],
         fragments: usize,
     ) -> FrameId {
-        let Self { frames, random, .. } = self;
-        frames.add(kind, payload, fragments, || random.u32(..).to_ne_bytes())
+        let Self { frames, random, context, .. } = self;
+        let mut next_key = || random.u32(..).to_ne_bytes();
+        let id = frames.add(kind, payload, fragments, &mut next_key);
+        if let Some(window) = frames.window() {
+            frames.compress(window, context, next_key);
+        }
+        id
     }
 
     /// The same of bytes that are sent, and come back, as they are.
@@ -163,7 +180,7 @@ impl<S> Clients<S> {
         let Some(client) = find(slots, id).filter(|client| client.can_send()) else {
             return false;
         };
-        let range = frames.sent(frame);
+        let range = frames.sent(frame, client.is_agreed());
         if count == 1 && output.send_in_place(id, &mut client.queue, &range) {
             return true;
         }
@@ -258,6 +275,7 @@ impl<S> Clients<S> {
             queue: Queue::default(),
             opening: Some(Box::new(opening)),
             matched: None,
+            inflates: false,
             closing: None,
             close_begun: false,
             end: None,
@@ -265,6 +283,20 @@ impl<S> Clients<S> {
         });
         self.opening += 1;
         id
+    }
+
+    /// What of the compression that was offered a client and its server agreed on.
+    pub(super) fn agree(&mut self, id: ClientId, agreed: Option<&Parameters>) {
+        let Self { slots, frames, context, random, stats, .. } = self;
+        stats.record_deflate(agreed);
+        let (Some(agreed), Some(client)) = (agreed, find(slots, id)) else { return };
+        client.connection = Connection::with_deflate(Role::Client, agreed, context);
+        client.inflates = !agreed.server_no_context_takeover;
+        if let Some(window) = client.connection.compressed_window()
+            && frames.window().is_none_or(|smallest| smallest > window)
+        {
+            frames.compress(window, context, || random.u32(..).to_ne_bytes());
+        }
     }
 
     pub(super) fn set_open(&mut self, id: ClientId) {
@@ -310,6 +342,12 @@ impl<S> Client<S> {
     #[inline]
     pub(super) const fn can_send(&self) -> bool {
         self.opening.is_none() && self.end.is_none() && self.connection.is_open()
+    }
+
+    /// Whether messages may be compressed.
+    #[inline]
+    pub(super) const fn is_agreed(&self) -> bool {
+        self.connection.compressed_window().is_some()
     }
 
     /// What it means that nothing more comes.

@@ -14,6 +14,8 @@ pub(crate) enum End {
     Refused { status: Status, retry_after: Option<Duration> },
     /// The answer to the handshake is not the right one.
     Upgrade(ClientHandshakeError),
+    /// The answer to the handshake declines the compression that was offered.
+    DeflateDeclined,
     /// The answer to the handshake is no HTTP, or too long.
     UpgradeHead(String),
     /// The server ended the connection and had not answered the handshake.
@@ -81,6 +83,9 @@ impl fmt::Display for End {
             Self::UpgradeHead(error) => {
                 write!(f, "upgrade: the answer is no HTTP response: {error}")
             }
+            Self::DeflateDeclined => f.write_str(
+                "upgrade: the server declined permessage-deflate; --deflate-optional goes on without it",
+            ),
             Self::UpgradeLost(None) => {
                 f.write_str("upgrade: the server ended the connection before it answered")
             }

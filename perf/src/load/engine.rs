@@ -1,8 +1,8 @@
 //! The reactor of the generator: one thread, one driver.
 
 use super::{
-    ClientId, Clients, End, Mode, Outcome, Time, opening::Opening, receive::receive,
-    sources::Sources, time::Clock,
+    ClientId, Clients, Deflate, End, Mode, Outcome, Time, deflate, opening::Opening,
+    receive::receive, sources::Sources, time::Clock,
 };
 use crate::target::Target;
 use clap::ValueEnum;
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) target: Target,
     /// What it asks the server to speak.
     pub(crate) subprotocol: Option<String>,
+    /// What compression it offers.
+    pub(crate) deflate: Deflate,
     /// How many connections may be on their way to be open at once.
     pub(crate) connecting_max: usize,
     /// How long the server has for its part of a connect, an opening or a closing handshake.
@@ -76,6 +78,7 @@ impl Settings {
         Self {
             target,
             subprotocol: None,
+            deflate: Deflate::default(),
             connecting_max: 100,
             patience: Duration::from_secs(10),
             message_bytes_max: Limits::default().message_bytes_max,
@@ -118,7 +121,10 @@ impl<D: Driver, S: Default> Engine<D, S> {
             driver,
             clock: Clock::start(),
             sources: Sources::new(settings.first_source, settings.abort_by_reset),
-            clients: Clients::new(Context::new(limits, seed), random),
+            clients: Clients::new(
+                Context::new(limits, seed).with_deflate(deflate::settings()),
+                random,
+            ),
             deadlines: VecDeque::new(),
             next_ping: Time::default(),
             ping_place: 0,

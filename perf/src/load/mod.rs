@@ -5,6 +5,7 @@
 //! that, answers pings, counts how they end, and sends pings of its own.
 
 mod clients;
+mod deflate;
 mod end;
 mod engine;
 pub(crate) mod frames;
@@ -21,6 +22,7 @@ mod stats;
 mod time;
 
 pub(crate) use clients::{ClientId, Clients};
+pub(crate) use deflate::{Deflate, Offered, settings as deflate_settings};
 pub(crate) use end::End;
 pub(crate) use engine::{DriverKind, Engine, LoadDriver, Settings};
 pub(crate) use frames::FrameId;

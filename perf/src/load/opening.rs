@@ -2,6 +2,7 @@
 
 use super::{end::End, engine::Settings, stats::Stats, time::Time};
 use quelea_core::{
+    deflate::Parameters,
     handshake::{ClientHandshakeError, ClientRequest},
     http::{Fields, Response},
 };
@@ -17,6 +18,14 @@ pub(super) struct Opening {
     head: Vec<u8>,
     pub(super) begun: Time,
     pub(super) connected: Option<Time>,
+}
+
+/// A handshake that was accepted.
+pub(super) struct Answer {
+    /// The compression that was agreed on.
+    pub(super) agreed: Option<Parameters>,
+    /// What came behind it.
+    pub(super) rest: Vec<u8>,
 }
 
 impl Opening {
@@ -42,15 +51,16 @@ impl Opening {
         let request = ClientRequest::new(&settings.target.host, path, &self.nonce);
         let subprotocol = settings.subprotocol.as_deref();
         let request = request.subprotocols(subprotocol.as_slice());
+        let request = request.deflate(settings.deflate.offered.offers());
         request.write(out).map_err(|error| End::UpgradeHead(error.to_string()))
     }
 
-    /// Takes bytes of the answer; those behind it are returned once it is whole.
+    /// Takes bytes of the answer; tells it once it is whole.
     pub(super) fn receive(
         &mut self,
         settings: &Settings,
         bytes: &[u8],
-    ) -> Result<Option<Vec<u8>>, End> {
+    ) -> Result<Option<Answer>, End> {
         self.head.extend_from_slice(bytes);
         let mut fields = Fields::new();
         let parsed = Response::parse(&self.head, &mut fields)
@@ -64,13 +74,18 @@ impl Opening {
         let request = ClientRequest::new(&target.host, &target.path, &self.nonce);
         let subprotocol = settings.subprotocol.as_deref();
         let request = request.subprotocols(subprotocol.as_slice());
+        let request = request.deflate(settings.deflate.offered.offers());
         request.check_response(&response).map_err(|error| match error {
             ClientHandshakeError::Status(status) => {
                 End::Refused { status, retry_after: retry_after(&response) }
             }
             error => End::Upgrade(error),
         })?;
-        Ok(Some(self.head.split_off(len)))
+        let agreed = request.check_deflate(&response).map_err(End::Upgrade)?;
+        if agreed.is_none() {
+            settings.deflate.check_declined().map_err(|_| End::DeflateDeclined)?;
+        }
+        Ok(Some(Answer { agreed, rest: self.head.split_off(len) }))
     }
 }
 

@@ -316,7 +316,7 @@ mod tests {
         let mut world = World::new();
         let payload: Vec<u8> = (0..=255).cycle().take(10_000).collect();
         let id = world.frames.add(MessageKind::Binary, &payload, 1, || [1, 2, 3, 4]);
-        let range = world.frames.sent(id);
+        let range = world.frames.sent(id, false);
         let frame = world.frames.sent_bytes(range.clone()).to_vec();
         world.send_in_place(0, range.clone());
         world.send_in_place(1, range.clone());

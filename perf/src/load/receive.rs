@@ -1,7 +1,13 @@
 //! What a client receives: compared with what is expected, or decoded by core.
 
-use super::{ClientId, Clients, End, Mode, Outcome, Settings};
-use quelea_core::{Event, Received};
+use super::{
+    ClientId, Clients, End, FrameId, Mode, Outcome, Settings, clients::Begun, frames::RSV1,
+    opening::Answer,
+};
+use quelea_core::{
+    Event, Received, Role,
+    frame::{Expect, Header},
+};
 
 /// Takes all of `bytes`.
 pub(super) fn receive<M: Mode>(
@@ -16,21 +22,58 @@ pub(super) fn receive<M: Mode>(
     if client.opening.is_some() {
         let Some(mut rest) = open(clients, settings, id, bytes) else { return Ok(()) };
         mode.on_open(clients, id)?;
-        return decode(clients, mode, id, &mut rest);
+        return decode(clients, mode, id, &mut rest).map(drop);
     }
-    let taken = compare(clients, mode, id, bytes)?;
-    if taken == bytes.len() {
-        return Ok(());
+    let mut bytes = bytes;
+    loop {
+        let taken = compare(clients, mode, id, bytes)?;
+        bytes = &mut bytes[taken..];
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if settings.raw {
+            return Err("the server sent other bytes than it got: it does not echo".into());
+        }
+        if let Some(begun) = clients.client(id).and_then(|client| client.matched.take()) {
+            // Something else came, though it began alike: core has to see it from its start.
+            let echo = clients.frames.echoed_bytes(begun.echo);
+            let mut begun = echo[..begun.len].to_vec();
+            decode(clients, mode, id, &mut begun)?;
+        }
+        let Some((frame, len)) = learnable(clients, mode, id, bytes) else {
+            return decode(clients, mode, id, bytes).map(drop);
+        };
+        let (first, rest) = bytes.split_at_mut(len);
+        let wire = first.to_vec();
+        if decode(clients, mode, id, first)? == 1 {
+            clients.frames.learn(frame, &wire);
+        }
+        bytes = rest;
     }
-    if settings.raw {
-        return Err("the server sent other bytes than it got: it does not echo".into());
+}
+
+/// The expected message, if `bytes` begin with a whole frame that may be what the server makes of it, and how
+/// long that is. Where each message is compressed by itself, the same bytes are the same message ever after.
+fn learnable<M: Mode>(
+    clients: &Clients<M::State>,
+    mode: &M,
+    id: ClientId,
+    bytes: &[u8],
+) -> Option<(FrameId, usize)> {
+    let client = clients.slots.get(id.index()).filter(|client| client.id == id)?;
+    if !client.is_agreed() || client.inflates || client.connection.is_receiving() {
+        return None;
     }
-    if let Some((frame, len)) = clients.client(id).and_then(|client| client.matched.take()) {
-        // Something else came, though it began alike: core has to see it from its start.
-        let mut begun = clients.frames.echo(frame)[..len].to_vec();
-        decode(clients, mode, id, &mut begun)?;
+    let (frame, _) = mode.expected(&client.state)?;
+    if clients.frames.is_learned(frame) {
+        return None;
     }
-    decode(clients, mode, id, &mut bytes[taken..])
+    let expect = Expect::from_peer_of(Role::Client, false);
+    let expect = Expect { reserved_allowed: RSV1, ..expect };
+    let (header, header_len) = Header::decode(bytes, expect).ok()??;
+    let len = header_len as u64 + header.payload_len;
+    let is_whole = header.fin && !header.opcode.is_control() && len <= bytes.len() as u64;
+    is_whole.then_some((frame, len as usize))
 }
 
 /// Takes frames as long as they are the expected ones; how many bytes that is.
@@ -47,18 +90,22 @@ fn compare<M: Mode>(
         let Some(client) = slots.get_mut(id.index()).filter(|client| client.id == id) else {
             break;
         };
-        if client.connection.is_receiving() || !client.can_send() {
+        if client.connection.is_receiving() || client.inflates || !client.can_send() {
             break;
         }
-        let (frame, most) = match (client.matched, mode.expected(&client.state)) {
-            (Some((frame, _)), _) => (frame, 1),
-            (None, Some(expected)) => expected,
+        let is_agreed = client.is_agreed();
+        let (frame, echo, begun, most) = match (client.matched.take(), mode.expected(&client.state))
+        {
+            (Some(Begun { frame, echo, len }), _) => (frame, echo, len, 1),
+            (None, Some((frame, most))) => (frame, frames.echo(frame, is_agreed), 0, most),
             (None, None) => break,
         };
-        let begun = client.matched.map_or(0, |(_, len)| len);
-        let matched = Matched::count(frames.echo(frame), begun, &bytes[taken..], most);
+        let expected = frames.echoed_bytes(echo.clone());
+        let matched = Matched::count(expected, begun, &bytes[taken..], most);
         taken += matched.taken;
-        client.matched = (matched.begun > 0).then_some((frame, matched.begun));
+        if matched.begun > 0 {
+            client.matched = Some(Begun { frame, echo, len: matched.begun });
+        }
         if matched.count > 0 {
             mode.on_expected(clients, id, matched.count)?;
         }
@@ -119,9 +166,12 @@ fn open<S>(
     opening.connect_at(now, stats);
     let connected = opening.connected.unwrap_or(now);
     match opening.receive(settings, bytes) {
-        Ok(rest) => {
-            let rest = rest?;
+        Ok(answer) => {
+            let Answer { agreed, rest } = answer?;
             stats.upgrade.saturating_record(now.since(connected));
+            if !settings.deflate.offered.offers().is_empty() {
+                clients.agree(id, agreed.as_ref());
+            }
             clients.set_open(id);
             Some(rest)
         }
@@ -132,23 +182,28 @@ fn open<S>(
     }
 }
 
+/// Has core decode `bytes`; how many messages came of that.
 fn decode<M: Mode>(
     clients: &mut Clients<M::State>,
     mode: &mut M,
     id: ClientId,
     bytes: &mut [u8],
-) -> Outcome {
+) -> Outcome<usize> {
+    let mut messages = 0;
     let mut received = Received::new(bytes);
     let mut answer = Vec::new();
     loop {
         let now = clients.now;
         let Clients { slots, context, stats, .. } = clients;
         let Some(client) = slots.get_mut(id.index()).filter(|client| client.id == id) else {
-            return Ok(());
+            return Ok(messages);
         };
         match client.connection.poll_event(&mut received, context, &mut answer) {
             Ok(None) => break,
-            Ok(Some(Event::Message(message))) => mode.on_message(clients, id, message)?,
+            Ok(Some(Event::Message(message))) => {
+                mode.on_message(clients, id, message)?;
+                messages += 1;
+            }
             Ok(Some(Event::Ping(_))) => stats.pings_received += 1,
             Ok(Some(Event::Pong(payload))) => stats.record_heartbeat(payload, now),
             Ok(Some(Event::Close(frame))) => {
@@ -161,7 +216,7 @@ fn decode<M: Mode>(
             Err(violation) => {
                 clients.append(id, &answer);
                 clients.doom(id, End::Violation(violation));
-                return Ok(());
+                return Ok(messages);
             }
         }
         if !answer.is_empty() {
@@ -169,7 +224,7 @@ fn decode<M: Mode>(
             answer.clear();
         }
     }
-    Ok(())
+    Ok(messages)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::{Outcome, end::End, hdr, time::Time};
 use crate::report::{Report, Unit};
 use hdrhistogram::Histogram;
+use quelea_core::deflate::Parameters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,6 +36,8 @@ pub(crate) struct Stats {
     /// From a ping of the generator to its pong.
     #[serde(with = "hdr")]
     pub(crate) heartbeat: Histogram<u64>,
+    /// What compression was agreed on, by how many connections.
+    pub(crate) deflate: BTreeMap<String, u64>,
     /// Pings of the server, which were answered.
     pub(crate) pings_received: u64,
     /// Closing handshakes by code and by who began them.
@@ -51,6 +54,7 @@ impl Stats {
             connect: nanos_histogram(),
             upgrade: nanos_histogram(),
             heartbeat: nanos_histogram(),
+            deflate: BTreeMap::new(),
             pings_received: 0,
             closes: BTreeMap::new(),
             errors: BTreeMap::new(),
@@ -71,6 +75,7 @@ impl Stats {
         self.connect.add(&other.connect)?;
         self.upgrade.add(&other.upgrade)?;
         self.heartbeat.add(&other.heartbeat)?;
+        add_counts(&mut self.deflate, &other.deflate);
         add_counts(&mut self.closes, &other.closes);
         add_counts(&mut self.errors, &other.errors);
         Ok(())
@@ -83,8 +88,22 @@ impl Stats {
         report.histogram("heartbeat", "heartbeat", &self.heartbeat);
         let pings = self.pings_received as f64;
         report.figure("pings_answered", "pings answered", pings, Unit::Count);
+        self.report_deflate(report);
         report.counts("closes", "closes", self.closes.clone());
         report.counts("errors", "errors", self.errors.clone());
+    }
+
+    /// Tells what compression was agreed on, if some was offered.
+    pub(crate) fn report_deflate(&self, report: &mut Report) {
+        if !self.deflate.is_empty() {
+            report.counts("deflate", "compression", self.deflate.clone());
+        }
+    }
+
+    /// An opening handshake agreed on this, of what was offered.
+    pub(super) fn record_deflate(&mut self, agreed: Option<&Parameters>) {
+        let agreed = agreed.map_or_else(|| "declined".to_owned(), Parameters::to_string);
+        *self.deflate.entry(agreed).or_default() += 1;
     }
 
     pub(super) fn record_end(&mut self, end: &End) {

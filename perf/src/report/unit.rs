@@ -28,6 +28,8 @@ pub(crate) enum Unit {
     BytesPerSecond,
     #[serde(rename = "bytes/connection")]
     BytesPerConnection,
+    #[serde(rename = "bytes/message")]
+    BytesPerMessage,
     /// One number divided by another of its kind.
     #[serde(rename = "ratio")]
     Ratio,
@@ -51,6 +53,7 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::BytesPerSecond => "bytes a second",
             Self::BytesPerConnection => "bytes a connection",
+            Self::BytesPerMessage => "bytes a message",
             Self::Share => "%",
         }
     }

@@ -1,6 +1,10 @@
 //! One connection, blocking, that tells all that comes in.
 
-use crate::{clock::now, target::Target};
+use crate::{
+    clock::now,
+    load::{Deflate, deflate_settings},
+    target::Target,
+};
 use quelea_core::{
     CloseCode, CloseFrame, Connection, Context, Event, Limits, MessageKind, Role,
     handshake::ClientRequest,
@@ -43,7 +47,11 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 impl Session {
     /// Connects and does the opening handshake.
-    pub(super) fn open(target: &Target, patience: Duration) -> Result<Self, String> {
+    pub(super) fn open(
+        target: &Target,
+        patience: Duration,
+        deflate: &Deflate,
+    ) -> Result<Self, String> {
         let (mut nonce, mut seed) = ([0; 16], [0; 32]);
         random(&mut nonce).and_then(|()| random(&mut seed)).map_err(|error| error.to_string())?;
         let stream = TcpStream::connect_timeout(&target.address, patience)
@@ -52,21 +60,26 @@ impl Session {
         let mut session = Self {
             stream,
             connection: Connection::new(Role::Client),
-            context: Context::new(limits, seed),
+            context: Context::new(limits, seed).with_deflate(deflate_settings()),
             out: Vec::new(),
             received: VecDeque::new(),
             deadline: now() + patience,
             patience,
         };
-        let request = ClientRequest::new(&target.host, &target.path, &nonce);
+        let request = ClientRequest::new(&target.host, &target.path, &nonce)
+            .deflate(deflate.offered.offers());
         request.write(&mut session.out).map_err(|error| error.to_string())?;
         session.flush()?;
-        session.read_response(&request)?;
+        session.read_response(&request, deflate)?;
         Ok(session)
     }
 
     /// What is read after the head is the first of what the server sends.
-    fn read_response(&mut self, request: &ClientRequest<'_>) -> Result<(), String> {
+    fn read_response(
+        &mut self,
+        request: &ClientRequest<'_>,
+        deflate: &Deflate,
+    ) -> Result<(), String> {
         let mut head = Vec::new();
         let mut buffer = [0; BUFFER_BYTES];
         let len = loop {
@@ -79,6 +92,13 @@ impl Session {
             match Response::parse(&head, &mut fields) {
                 Ok(Some((response, len))) => {
                     request.check_response(&response).map_err(|error| error.to_string())?;
+                    match request.check_deflate(&response).map_err(|error| error.to_string())? {
+                        Some(agreed) => {
+                            self.connection =
+                                Connection::with_deflate(Role::Client, &agreed, &self.context);
+                        }
+                        None => deflate.check_declined()?,
+                    }
                     break len;
                 }
                 Ok(None) if head.len() <= HEAD_BYTES_MAX => {}

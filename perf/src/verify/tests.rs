@@ -33,7 +33,8 @@ fn our_own_server_is_right() {
     let target = format!("ws://{}/", server.local_addresses().next().unwrap());
     let handle = server.handle();
     let thread = thread::spawn(move || server.run());
-    let told = run(&Options { target: target.parse().unwrap() }).unwrap();
+    let told =
+        run(&Options { target: target.parse().unwrap(), deflate: Deflate::default() }).unwrap();
     assert_eq!(told.lines().count(), CHECKS.len());
     assert!(told.ends_with("right: the closing handshake"));
     handle.stop();
@@ -162,8 +163,10 @@ impl Peer {
 
 /// What the one check that a server fails says of it; `verify` has to say the same.
 fn failure(wrong: Wrong) -> String {
-    let failures: Vec<_> =
-        CHECKS.iter().filter_map(|check| check.apply(&serve(wrong), PATIENCE).err()).collect();
+    let failures: Vec<_> = CHECKS
+        .iter()
+        .filter_map(|check| check.apply(&serve(wrong), PATIENCE, &Deflate::default()).err())
+        .collect();
     assert_eq!(failures.len(), 1, "{failures:?}");
     failures.into_iter().next().unwrap()
 }
@@ -171,7 +174,7 @@ fn failure(wrong: Wrong) -> String {
 #[test]
 fn a_right_server_passes_each_check() {
     for check in &CHECKS {
-        check.apply(&serve(RIGHT), PATIENCE).unwrap();
+        check.apply(&serve(RIGHT), PATIENCE, &Deflate::default()).unwrap();
     }
 }
 
@@ -253,7 +256,8 @@ fn each_check_finds_the_server_that_is_wrong_there() {
 fn a_server_that_does_not_end_the_stream_is_given_up_on() {
     let check = CHECKS.last().unwrap();
     let wrong = Wrong { ends: false, ..RIGHT };
-    let failure = check.apply(&serve(wrong), Duration::from_secs(1)).unwrap_err();
+    let failure =
+        check.apply(&serve(wrong), Duration::from_secs(1), &Deflate::default()).unwrap_err();
     let why = "the closing handshake: expected the end of the stream: nothing more came within 1s";
     assert!(failure.ends_with(why), "{failure}");
 }
@@ -285,12 +289,32 @@ fn what_is_no_websocket_server_fails_at_the_opening_handshake() {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let failure = verify(&target).unwrap_err();
+        let failure = verify(&target, &Deflate::default()).unwrap_err();
         assert!(failure.contains("opening handshake") && failure.contains(why), "{failure}");
         thread.join().unwrap();
     }
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = target(&nobody);
     drop(nobody);
-    assert!(verify(&target).unwrap_err().contains("cannot connect"));
+    assert!(verify(&target, &Deflate::default()).unwrap_err().contains("cannot connect"));
+}
+
+#[test]
+fn a_server_that_compresses_is_right_and_one_that_declines_is_not() {
+    use quelea::deflate::{Policy, Settings, WindowBits};
+    let offering =
+        |offer: &str| Deflate { offered: offer.parse().unwrap(), deflate_optional: false };
+    let takeover = Policy::Takeover { window_bits: WindowBits::MAX, budget_bytes: 16 << 20 };
+    for policy in [Policy::Shared, takeover] {
+        let config = Config { deflate: Settings::new(policy), ..Config::default() };
+        let server = crate::testing::TestServer::start(config, |_| Echo);
+        let target = format!("ws://{}/", server.address).parse().unwrap();
+        for offer in ["off", "shared", "takeover", "server_max_window_bits=9"] {
+            verify(&target, &offering(offer)).unwrap();
+        }
+    }
+    let server = crate::testing::TestServer::start(Config::default(), |_| Echo);
+    let target = format!("ws://{}/", server.address).parse().unwrap();
+    let failure = verify(&target, &offering("shared")).unwrap_err();
+    assert!(failure.contains("declined permessage-deflate"), "{failure}");
 }
