@@ -62,6 +62,9 @@ pub(super) struct Ring {
     is_enabled: bool,
     /// The error number that ended it. What is in the queue then is never submitted.
     failure: Option<i32>,
+    /// How often the kernel was entered.
+    #[cfg(test)]
+    pub(super) calls: usize,
 }
 
 /// Submissions of bytes that are lent until this is over: either the kernel has them all, or the ring has
@@ -148,6 +151,8 @@ impl Ring {
             misses_names: false,
             is_enabled: false,
             failure: None,
+            #[cfg(test)]
+            calls: 0,
         })
     }
 
@@ -254,6 +259,10 @@ impl Ring {
 
     fn enter_once(&mut self, wait: Wait) -> io::Result<usize> {
         let len = self.ring.submission().len() as u32;
+        #[cfg(test)]
+        {
+            self.calls += usize::from(len > 0 || !matches!(wait, Wait::Submit));
+        }
         let submitter = self.ring.submitter();
         let flags = EnterFlags::GETEVENTS.bits();
         match wait {

@@ -423,3 +423,33 @@ fn a_listener_that_was_busy_leaves_its_places_to_one_that_needs_them() {
     let _peers = connect(1, 70);
     assert_eq!(accept(&mut driver, 70).len(), 70);
 }
+
+#[test]
+fn a_tick_enters_the_kernel_once_for_all_that_it_sends_and_once_for_some_twenty_that_it_receives() {
+    const COUNT: u32 = 100;
+    let mut driver = driver(0);
+    let (ids, mut peers) = open_pairs(&mut driver, COUNT, 1);
+    for peer in &mut peers {
+        peer.write_all(b"ask").unwrap();
+    }
+    let before = driver.sockets.ring.calls;
+    let (mut received, mut waits) = (0, 0);
+    while received < COUNT {
+        driver.wait([].into_iter(), Some(driver.now() + Duration::from_secs(1))).unwrap();
+        waits += 1;
+        while let Some(completion) = driver.next() {
+            received += u32::from(matches!(completion, Completion::Received { .. }));
+        }
+    }
+    let calls = driver.sockets.ring.calls - before;
+    assert!(waits <= 2 && calls <= 10, "{calls} calls, {waits} waits");
+    let before = driver.sockets.ring.calls;
+    let now = Some(driver.now());
+    driver.wait(ids.iter().map(|id| (*id, &b"answer"[..])), now).unwrap();
+    assert_eq!(driver.sockets.ring.calls - before, 1);
+    for peer in &mut peers {
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"answer");
+    }
+}
