@@ -167,6 +167,8 @@ pub(super) fn act(
             fill(stream, rng)?;
             let mut left = rng.usize(1..2 * LARGE_BYTES);
             let mut bytes = vec![0; 64 << 10];
+            // It may have none for what it had no room for.
+            stream.set_read_timeout(Some(LINGER))?;
             while left > 0 {
                 let most = left.min(bytes.len());
                 left -= stream.read(&mut bytes[..most])?.clamp(1, left);
