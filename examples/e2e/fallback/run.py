@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the echo server does where it gets no io_uring: run.py ECHO_BINARY [--sysctl]
 
-With `--driver auto` it serves by epoll, and one line of its log says why; with `--driver uring` it ends, and says what
-to change. `--sysctl` sets kernel.io_uring_disabled of this machine for some moments, which all its programs feel.
+With `--driver prefer-uring` it serves by epoll, and one line of its log says why; with `--driver uring` it ends, and says what
+to change. `--sysctl` sets kernel.io_uring_disabled for some moments, which all programs of this machine feel.
 """
 
 import argparse
@@ -11,70 +11,70 @@ import errno
 import os
 import pathlib
 import re
-import resource
 import subprocess
 import sys
-import time
 
 E2E = pathlib.Path(__file__).resolve().parents[1]
 sys.path += [str(E2E / "clients"), str(E2E / "faults")]
 
 from harness import Checks
 from peer import TEXT, Peer
+from restrict import drop_privileges, lock_no_memory, refuse_call
 
-REFUSE = str(pathlib.Path(__file__).with_name("refuse.py"))
-# The same on all 64-bit machines.
-SETUP, ENTER, REGISTER = 425, 426, 427
+# The same on all machines.
+CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
+REASONS = {errno.EPERM: "seccomp forbids it", errno.ENOSYS: "seccomp hides it"}
 SYSCTL = pathlib.Path("/proc/sys/kernel/io_uring_disabled")
 PATIENCE = 20
 
 
-def refused(call, error):
-    return [sys.executable, REFUSE, str(error), str(call)]
-
-
-def start(binary, driver, wrapper, preparation):
-    command = [*wrapper, binary, "--listen", "127.0.0.1:0", "--workers", "1", "--driver", driver]
+def start(binary, driver, restrict):
+    command = [binary, "--listen", "127.0.0.1:0", "--workers", "1", "--driver", driver]
     environment = {**os.environ, "NO_COLOR": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stderr=pipe, text=True, env=environment, preexec_fn=preparation)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=restrict
+    )
 
 
-def serves(binary, driver, expected_driver, reason, wrapper=(), preparation=None):
-    """The server starts by this driver, logs this reason once if there is to be one, and echoes."""
-    process = start(binary, driver, wrapper, preparation)
+def serves(binary, driver, restrict=None):
+    """A server that starts and echoes: its driver, and why it is not io_uring, if it says so."""
+    process = start(binary, driver, restrict)
     try:
         lines = []
         for line in process.stderr:
-            lines.append(line)
+            lines.append(line.strip())
             if "serving" in line:
                 break
-        text = "".join(lines)
-        assert f'driver="{expected_driver}"' in lines[-1], text
+        text = "\n".join(lines)
         port = int(re.search(r"listening.*address=\S+:(\d+)", text)[1])
         peer = Peer("127.0.0.1", port).open()
         peer.send(TEXT, b"there?")
         assert peer.receive() == (TEXT, b"there?")
         peer.close()
-        reasons = [line for line in lines if "not io_uring" in line]
-        assert len(reasons) == (reason is not None), text
-        assert reason is None or re.search(reason, reasons[0]), text
-        print("".join(f"        {line.strip()}\n" for line in reasons), end="")
+        reasons = [line for line in lines if "and not io_uring" in line]
+        assert len(reasons) <= 1, text
+        print("".join(f"        {line}\n" for line in reasons), end="")
+        return re.search(r'driver="(\w+)"', lines[-1])[1], "".join(reasons)
     finally:
         process.kill()
         process.communicate()
 
 
-def says(binary, reason, wrapper=(), preparation=None):
-    """The server that is told to have io_uring ends, and says why."""
-    process = start(binary, "uring", wrapper, preparation)
+def falls_back(binary, reason, restrict=None):
+    driver, said = serves(binary, "prefer-uring", restrict)
+    assert driver == "poll" and reason in said, (driver, said)
+
+
+def says(binary, reason, advice, restrict=None):
+    """The server that is told to have io_uring ends, and says why, and what to change."""
+    process = start(binary, "uring", restrict)
     try:
         _, text = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-    assert process.returncode not in (0, None, -9), (process.returncode, text)
-    assert re.search(reason, text), text
     print(f"        {text.strip().splitlines()[-1]}")
+    assert process.returncode == 1, (process.returncode, text)
+    assert reason in text and advice in text, text
 
 
 @contextlib.contextmanager
@@ -87,12 +87,41 @@ def sysctl(value):
         SYSCTL.write_text(before)
 
 
-def without_privileges_and_locked_memory():
-    """As a service that may lock no memory."""
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-    if os.getuid() == 0:
-        os.setgid(65534)
-        os.setuid(65534)
+def check_seccomp(checks, binary):
+    for call, number in CALLS.items():
+        for error, reason in REASONS.items():
+            def restrict(number=number, error=error):
+                refuse_call(number, error)
+
+            what = f"{call} fails with {errno.errorcode[error]}"
+            with checks.check(f"fallback: {what}: prefer-uring serves by epoll, and says why"):
+                falls_back(binary, reason, restrict)
+            with checks.check(f"fallback: {what}: uring is refused, and told what to allow"):
+                says(binary, reason, call, restrict)
+    with checks.check("fallback: poll never asks for io_uring"):
+        driver, said = serves(binary, "poll", lambda: refuse_call(CALLS["io_uring_setup"], errno.EPERM))
+        assert (driver, said) == ("poll", ""), said
+
+
+def check_memory(checks, binary):
+    def restrict():
+        lock_no_memory()
+        drop_privileges()
+
+    with checks.check("fallback: a service that may lock no memory: prefer-uring serves by epoll, and says why"):
+        falls_back(binary, "may be locked", restrict)
+    with checks.check("fallback: a service that may lock no memory: uring is refused, and told what to raise"):
+        says(binary, "may be locked", "ulimit -l", restrict)
+
+
+def check_sysctl(checks, binary):
+    # At 1, who has CAP_SYS_ADMIN is let in.
+    for value, restrict in [(2, None), (1, drop_privileges)]:
+        reason = f"kernel.io_uring_disabled is {value}"
+        with checks.check(f"fallback: {reason}: prefer-uring serves by epoll, and says why"), sysctl(value):
+            falls_back(binary, reason, restrict)
+        with checks.check(f"fallback: {reason}: uring is refused, and told what to set"), sysctl(value):
+            says(binary, reason, "to 0", restrict)
 
 
 def main():
@@ -101,30 +130,16 @@ def main():
     parser.add_argument("--sysctl", action="store_true")
     arguments = parser.parse_args()
     checks = Checks()
-    binary = arguments.echo
-    with checks.check("fallback: where nothing refuses io_uring, it is used if asked for"):
-        serves(binary, "uring", "uring", None)
-    for name, call in [("setup", SETUP), ("enter", ENTER), ("register", REGISTER)]:
-        for error, reason in [(errno.EPERM, "seccomp forbids it"), (errno.ENOSYS, "seccomp hides it")]:
-            wrapper = refused(call, error)
-            what = f"io_uring_{name} fails with {errno.errorcode[error]}"
-            with checks.check(f"fallback: {what}, auto serves by epoll and says why"):
-                serves(binary, "auto", "poll", reason, wrapper)
-            with checks.check(f"fallback: {what}, uring is refused and says what to allow"):
-                says(binary, f"{reason}.*io_uring_setup", wrapper)
-    with checks.check("fallback: poll does not ask for io_uring"):
-        serves(binary, "poll", "poll", None, refused(SETUP, errno.EPERM))
-    with checks.check("fallback: without memory that may be locked, auto serves"):
-        # Since Linux 5.12 that is not counted for what is used here.
-        serves(binary, "auto", "EXPECTED", None, (), without_privileges_and_locked_memory)
+    with checks.check("fallback: where nothing is refused, uring serves, and prefer-uring if it is complete"):
+        assert serves(arguments.echo, "uring") == ("uring", "")
+        driver, said = serves(arguments.echo, "prefer-uring")
+        assert driver == "uring" or "is not complete" in said, said
+    with checks.check("fallback: auto serves"):
+        serves(arguments.echo, "auto")
+    check_seccomp(checks, arguments.echo)
+    check_memory(checks, arguments.echo)
     if arguments.sysctl:
-        for value, reason in [(2, "io_uring_disabled is 2"), (1, "io_uring_disabled is 1")]:
-            # Who has CAP_SYS_ADMIN is let in at 1.
-            unprivileged = without_privileges_and_locked_memory if value == 1 else None
-            with checks.check(f"fallback: kernel.io_uring_disabled={value}, auto serves by epoll and says why"), sysctl(value):
-                serves(binary, "auto", "poll", reason, (), unprivileged)
-            with checks.check(f"fallback: kernel.io_uring_disabled={value}, uring is refused and says so"), sysctl(value):
-                says(binary, f"{reason}.*set it to 0", (), unprivileged)
+        check_sysctl(checks, arguments.echo)
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

@@ -20,11 +20,33 @@ impl Drivers {
     /// So many, each of which keeps some descriptors for connections that come when there are no others.
     pub(super) fn open(config: &Config, count: usize, reserved: usize) -> Result<Self> {
         match config.driver {
-            DriverKind::Auto | DriverKind::Poll => poll(count, reserved),
+            DriverKind::Auto => {
+                tracing::debug!("epoll is used: large messages cost less by it than by io_uring");
+                poll(count, reserved)
+            }
+            DriverKind::Poll => poll(count, reserved),
             DriverKind::Uring => {
                 uring(config, count).map_err(|reason| Error::Config { field: "driver", reason })
             }
+            DriverKind::PreferUring => match uring(config, count).and_then(Self::if_complete) {
+                Ok(drivers) => Ok(drivers),
+                Err(reason) => {
+                    tracing::info!(reason, "epoll is used, and not io_uring");
+                    poll(count, reserved)
+                }
+            },
         }
+    }
+
+    /// Unless they lack what makes them faster than [`Poll`].
+    fn if_complete(self) -> Result<Self, String> {
+        #[cfg(target_os = "linux")]
+        if let Self::Uring(drivers) = &self
+            && let Some(lacking) = drivers.first().and_then(|driver| driver.features().lacking())
+        {
+            return Err(format!("io_uring is not complete: {lacking}"));
+        }
+        Ok(self)
     }
 }
 

@@ -12,6 +12,19 @@ pub struct Features {
     pub(super) files: u32,
 }
 
+impl Features {
+    /// What is missing of that which makes it faster than waiting for readiness, and where it is to be had.
+    pub(crate) const fn lacking(&self) -> Option<&'static str> {
+        if !matches!(self.task_run, TaskRun::Deferred) {
+            Some("Linux 6.1 has IORING_SETUP_DEFER_TASKRUN")
+        } else if !self.buffers.is_incremental {
+            Some("Linux 6.16 fills buffers piece by piece, and in order")
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { task_run, has_array, buffers, files } = self;
@@ -130,6 +143,23 @@ mod tests {
         assert!(explain(libc::ENOSYS, None).contains("built without"));
         assert!(explain(libc::EINVAL, Some(0)).contains("Linux 6.0"));
         assert!(explain(libc::ENOMEM, Some(0)).contains("ulimit -l"));
+    }
+
+    #[test]
+    fn what_is_lacking_is_told_by_where_it_is_to_be_had() {
+        let complete = Features {
+            task_run: TaskRun::Deferred,
+            has_array: false,
+            buffers: Shape::INCREMENTAL,
+            files: 1,
+        };
+        assert_eq!(complete.lacking(), None);
+        for (features, release) in [
+            (Features { task_run: TaskRun::Cooperative, ..complete }, "Linux 6.1 "),
+            (Features { buffers: Shape::WHOLE, ..complete }, "Linux 6.16 "),
+        ] {
+            assert!(features.lacking().unwrap().starts_with(release));
+        }
     }
 
     #[test]
