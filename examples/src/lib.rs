@@ -112,14 +112,12 @@ pub mod server {
     /// How to speak to the kernel.
     #[derive(Clone, Copy, Debug, ValueEnum)]
     pub enum Driver {
-        /// What is best on this system, whatever the messages: epoll, today.
+        /// io_uring where it costs less and all of it is to be had; epoll else, and the log says why.
         Auto,
         /// epoll, or what else tells of readiness.
         Poll,
         /// io_uring: Linux 6.0 or later.
         Uring,
-        /// io_uring where all of it is to be had, and epoll elsewhere.
-        PreferUring,
     }
 
     impl From<Driver> for DriverKind {
@@ -128,7 +126,6 @@ pub mod server {
                 Driver::Auto => Self::Auto,
                 Driver::Poll => Self::Poll,
                 Driver::Uring => Self::Uring,
-                Driver::PreferUring => Self::PreferUring,
             }
         }
     }

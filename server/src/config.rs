@@ -134,8 +134,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverKind {
-    /// What is best on this system, whatever the messages: today [`Poll`](Self::Poll) everywhere. By io_uring
-    /// small ones cost 2 to 8 % less, and those of 16 KiB and more up to a quarter more (docs/benchmarks.md).
+    /// What costs least: [`Uring`](Self::Uring) where no message that comes may have more than 4 KiB
+    /// ([`Config::message_bytes_max`]), the kernel has all that makes it faster (Linux 6.16), and this process may
+    /// have it; else [`Poll`](Self::Poll), for a reason that is logged: large messages, an old kernel, the sysctl
+    /// `kernel.io_uring_disabled`, seccomp, `ulimit -l`. Small messages cost 2 to 8 % less by io_uring, and
+    /// those of 16 KiB and more up to a quarter more (docs/benchmarks.md).
     #[default]
     Auto,
     /// Readiness: epoll on Linux, kqueue elsewhere.
@@ -144,10 +147,6 @@ pub enum DriverKind {
     /// have as many as the process may have descriptors ([`run`](crate::Server::run) reads that limit), and
     /// more workers can have more. Where it is not to be had, [`run`](crate::Server::run) fails and says why.
     Uring,
-    /// [`Uring`](Self::Uring) where the kernel has all of it that makes it faster (Linux 6.16), and allows this
-    /// process to have it; [`Poll`](Self::Poll) elsewhere, for a reason that is logged: an old kernel, the
-    /// sysctl `kernel.io_uring_disabled`, seccomp, `ulimit -l`.
-    PreferUring,
 }
 
 /// What happens to a publish that a slow subscriber has no room for.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the echo server does where it gets no io_uring: run.py ECHO_BINARY [--sysctl]
 
-With `--driver prefer-uring` it serves by epoll, and one line of its log says why; with `--driver uring` it ends, and says what
-to change. `--sysctl` sets kernel.io_uring_disabled for some moments, which all programs of this machine feel.
+With `--driver auto` and small messages it serves by epoll, and one line of its log says why; with `--driver uring` it ends, and
+says what to change. `--sysctl` sets kernel.io_uring_disabled for some moments, which all programs of this machine feel.
 """
 
 import argparse
@@ -28,17 +28,18 @@ SYSCTL = pathlib.Path("/proc/sys/kernel/io_uring_disabled")
 PATIENCE = 20
 
 
-def start(binary, driver, restrict):
+def start(binary, driver, restrict, message_max=4096):
     command = [binary, "--listen", "127.0.0.1:0", "--workers", "1", "--driver", driver]
+    command += ["--max-message", str(message_max)]
     environment = {**os.environ, "NO_COLOR": "1"}
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=restrict
     )
 
 
-def serves(binary, driver, restrict=None):
+def serves(binary, driver, restrict=None, **more):
     """A server that starts and echoes: its driver, and why it is not io_uring, if it says so."""
-    process = start(binary, driver, restrict)
+    process = start(binary, driver, restrict, **more)
     try:
         lines = []
         for line in process.stderr:
@@ -51,7 +52,7 @@ def serves(binary, driver, restrict=None):
         peer.send(TEXT, b"there?")
         assert peer.receive() == (TEXT, b"there?")
         peer.close()
-        reasons = [line for line in lines if "and not io_uring" in line]
+        reasons = [line for line in lines if "not io_uring" in line]
         assert len(reasons) <= 1, text
         print("".join(f"        {line}\n" for line in reasons), end="")
         return re.search(r'driver="(\w+)"', lines[-1])[1], "".join(reasons)
@@ -61,7 +62,7 @@ def serves(binary, driver, restrict=None):
 
 
 def falls_back(binary, reason, restrict=None):
-    driver, said = serves(binary, "prefer-uring", restrict)
+    driver, said = serves(binary, "auto", restrict)
     assert driver == "poll" and reason in said, (driver, said)
 
 
@@ -94,7 +95,7 @@ def check_seccomp(checks, binary):
                 refuse_call(number, error)
 
             what = f"{call} fails with {errno.errorcode[error]}"
-            with checks.check(f"fallback: {what}: prefer-uring serves by epoll, and says why"):
+            with checks.check(f"fallback: {what}: auto serves by epoll, and says why"):
                 falls_back(binary, reason, restrict)
             with checks.check(f"fallback: {what}: uring is refused, and told what to allow"):
                 says(binary, reason, call, restrict)
@@ -108,7 +109,7 @@ def check_memory(checks, binary):
         lock_no_memory()
         drop_privileges()
 
-    with checks.check("fallback: a service that may lock no memory: prefer-uring serves by epoll, and says why"):
+    with checks.check("fallback: a service that may lock no memory: auto serves by epoll, and says why"):
         falls_back(binary, "may be locked", restrict)
     with checks.check("fallback: a service that may lock no memory: uring is refused, and told what to raise"):
         says(binary, "may be locked", "ulimit -l", restrict)
@@ -118,7 +119,7 @@ def check_sysctl(checks, binary):
     # At 1, who has CAP_SYS_ADMIN is let in.
     for value, restrict in [(2, None), (1, drop_privileges)]:
         reason = f"kernel.io_uring_disabled is {value}"
-        with checks.check(f"fallback: {reason}: prefer-uring serves by epoll, and says why"), sysctl(value):
+        with checks.check(f"fallback: {reason}: auto serves by epoll, and says why"), sysctl(value):
             falls_back(binary, reason, restrict)
         with checks.check(f"fallback: {reason}: uring is refused, and told what to set"), sysctl(value):
             says(binary, reason, "to 0", restrict)
@@ -130,12 +131,13 @@ def main():
     parser.add_argument("--sysctl", action="store_true")
     arguments = parser.parse_args()
     checks = Checks()
-    with checks.check("fallback: where nothing is refused, uring serves, and prefer-uring if it is complete"):
+    with checks.check("fallback: where nothing is refused, uring serves, and auto has it if it is complete"):
         assert serves(arguments.echo, "uring") == ("uring", "")
-        driver, said = serves(arguments.echo, "prefer-uring")
+        driver, said = serves(arguments.echo, "auto")
         assert driver == "uring" or "is not complete" in said, said
-    with checks.check("fallback: auto serves"):
-        serves(arguments.echo, "auto")
+    with checks.check("fallback: auto serves large messages by epoll, and says why"):
+        driver, said = serves(arguments.echo, "auto", message_max=4097)
+        assert driver == "poll" and "messages may have" in said, (driver, said)
     check_seccomp(checks, arguments.echo)
     check_memory(checks, arguments.echo)
     if arguments.sysctl:

@@ -9,6 +9,9 @@ use crate::{
 };
 use std::io;
 
+/// Beyond it, messages may cost more by io_uring than by epoll (docs/benchmarks.md, The drivers).
+const URING_MESSAGE_BYTES_MAX: usize = 4 << 10;
+
 /// One for each worker, all of one kind.
 pub(super) enum Drivers {
     Poll(Vec<Poll>),
@@ -21,20 +24,17 @@ impl Drivers {
     pub(super) fn open(config: &Config, count: usize, reserved: usize) -> Result<Self> {
         match config.driver {
             DriverKind::Auto => {
-                tracing::debug!("epoll is used: large messages cost less by it than by io_uring");
-                poll(count, reserved)
+                let drivers =
+                    prefer_uring(config).and_then(|()| uring(config, count)?.if_complete());
+                drivers.or_else(|reason| {
+                    tracing::info!(reason, "the driver is poll, and not io_uring");
+                    poll(count, reserved)
+                })
             }
             DriverKind::Poll => poll(count, reserved),
             DriverKind::Uring => {
                 uring(config, count).map_err(|reason| Error::Config { field: "driver", reason })
             }
-            DriverKind::PreferUring => match uring(config, count).and_then(Self::if_complete) {
-                Ok(drivers) => Ok(drivers),
-                Err(reason) => {
-                    tracing::info!(reason, "epoll is used, and not io_uring");
-                    poll(count, reserved)
-                }
-            },
         }
     }
 
@@ -47,6 +47,16 @@ impl Drivers {
             return Err(format!("io_uring is not complete: {lacking}"));
         }
         Ok(self)
+    }
+}
+
+/// Whether what comes costs less by io_uring, or why it may not.
+fn prefer_uring(config: &Config) -> Result<(), String> {
+    match config.message_bytes_max {
+        ..=URING_MESSAGE_BYTES_MAX => Ok(()),
+        bytes => Err(format!(
+            "messages may have {bytes} bytes: those of more than {URING_MESSAGE_BYTES_MAX} may cost more by io_uring"
+        )),
     }
 }
 
@@ -74,4 +84,20 @@ fn uring(config: &Config, count: usize) -> Result<Drivers, String> {
 #[cfg(not(target_os = "linux"))]
 fn uring(_: &Config, _: usize) -> Result<Drivers, String> {
     Err("there is no io_uring on this system, only on Linux".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_poll_where_large_messages_may_come() {
+        for (message_bytes_max, is_uring_wanted) in [(4096, true), (4097, false)] {
+            let config = Config { message_bytes_max, ..Config::default() };
+            assert_eq!(prefer_uring(&config).is_ok(), is_uring_wanted);
+            if !is_uring_wanted {
+                assert!(matches!(Drivers::open(&config, 1, 0), Ok(Drivers::Poll(_))));
+            }
+        }
+    }
 }
