@@ -3,9 +3,12 @@
 
 Every case must end as `expected.json` says. `--write` instead of a comparison writes that file. The server
 compresses with takeover, unless its arguments say otherwise. Sections 12 and 13 are left out with `--deflate off`; with them
-it takes ten minutes and more, nearly all of it the suite's own.
+it takes ten minutes and more, nearly all of it the suite's own. `--only 12.1.* --only 13.*` runs these cases and no
+others, each pattern beside the others; `--compressed 12.1.*` runs these of sections 12 and 13, and all of the others.
 """
 
+import collections
+import fnmatch
 import json
 import os
 import pathlib
@@ -113,6 +116,16 @@ def order(case):
     return [int(number) for number in case.split(".")]
 
 
+def taken(arguments, name):
+    """Takes an option that may stand several times out of the arguments; returns its values."""
+    values = []
+    while name in arguments:
+        at = arguments.index(name)
+        values += arguments[at + 1 : at + 2]
+        del arguments[at : at + 2]
+    return values
+
+
 def main():
     # Ended from outside, it still ends the server and the suite: an exception unwinds, the default does not.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -122,7 +135,10 @@ def main():
     if "--deflate" not in arguments:
         arguments += ["--deflate", "takeover"]
     compresses = arguments[arguments.index("--deflate") + 1] != "off"
-    sections = [PLAIN, *COMPRESSED] if compresses else [PLAIN]
+    only, compressed = (
+        [[pattern] for pattern in taken(arguments, name)] for name in ("--only", "--compressed")
+    )
+    sections = only or [PLAIN, *((compressed or COMPRESSED) if compresses else [])]
     echo, address = start_echo(binary, arguments)
     try:
         results = run_suite(pathlib.Path(suite).resolve(), address, sections)
@@ -137,13 +153,19 @@ def main():
         EXPECTED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return
     expected = json.loads(EXPECTED.read_text())
-    if not compresses:
-        expected = {case: result for case, result in expected.items() if order(case)[0] < 12}
+    patterns = [pattern for section in sections for pattern in section]
+    expected = {
+        case: result
+        for case, result in expected.items()
+        if any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns)
+    }
     # A case that did not run, or that is not expected, is a difference too.
     cases = sorted(expected.keys() | results.keys(), key=order)
     different = [case for case in cases if results.get(case) != expected.get(case)]
     for case in different:
         print(f"{case}: expected {expected.get(case)}, got {results.get(case)}")
+    counts = collections.Counter(result[0] for result in results.values())
+    print(", ".join(f"{count} {behavior}" for behavior, count in sorted(counts.items())))
     print(f"{len(cases)} cases: {len(cases) - len(different)} as expected, {len(different)} different")
     sys.exit(1 if different else 0)
 

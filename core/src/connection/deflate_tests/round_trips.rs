@@ -1,6 +1,7 @@
 //! Any messages by any parameters, between our roles and with another implementation.
 
 use super::*;
+use miniz_oxide::MZStatus;
 
 fn window() -> impl Strategy<Value = Option<WindowBits>> {
     prop_oneof![Just(None), (9u8..=15).prop_map(WindowBits::new)]
@@ -36,6 +37,44 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
         1 => "[a-z0-9]{0,400}",
     ];
     vec(text, 1..12)
+}
+
+/// Some of a message, which may be anything.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        2 => vec(select(b"abc".to_vec()), 0..400),
+        1 => vec(any::<u8>(), 0..400),
+        1 => (0usize..70_000).prop_map(noise),
+    ]
+}
+
+/// What follows a piece: nothing, an empty block, or (with `Finish`) an end that is none (section 7.2.3.4).
+fn flush() -> impl Strategy<Value = MZFlush> {
+    select(vec![MZFlush::None, MZFlush::Sync, MZFlush::Full, MZFlush::Finish])
+}
+
+fn flushed(compressor: &mut CompressorOxide, piece: &[u8], flush: MZFlush) -> Vec<u8> {
+    let mut out = vec![0; 2 * piece.len() + 100_000];
+    let result = deflate(compressor, piece, &mut out, flush);
+    assert_eq!(result.bytes_consumed, piece.len());
+    out.truncate(result.bytes_written);
+    if flush == MZFlush::Finish {
+        assert_eq!(result.status, Ok(MZStatus::StreamEnd));
+        compressor.reset();
+    }
+    out
+}
+
+/// A compressed binary message, in fragments of these lengths and one more.
+fn in_fragments(mut payload: &[u8], lengths: &[usize]) -> Vec<u8> {
+    let (mut bytes, mut first) = (Vec::new(), 0x42);
+    for len in lengths {
+        let (piece, rest) = payload.split_at((*len).min(payload.len()));
+        bytes.extend(masked(first, piece));
+        (payload, first) = (rest, 0x00);
+    }
+    bytes.extend(masked(first | 0x80, payload));
+    bytes
 }
 
 proptest! {
@@ -132,6 +171,34 @@ proptest! {
         let mut server = server(parameters);
         server.receive_cut(&bytes, cuts.into_iter());
         let expected: Vec<_> = texts.iter().map(|sent| text(sent)).collect();
+        prop_assert_eq!(&server.events, &expected);
+    }
+
+    #[test]
+    fn wherever_another_implementation_flushes_ends_blocks_and_cuts_fragments_we_read_it(
+        messages in vec((vec((piece(), flush()), 0..6), vec(0usize..500, 0..6)), 1..8),
+        no_takeover: bool, level in 0u8..10, cuts in vec(0usize..3000, 0..30),
+    ) {
+        let parameters = Parameters { client_no_context_takeover: no_takeover, ..Parameters::default() };
+        let mut compressor = CompressorOxide::default();
+        compressor.set_format_and_level(DataFormat::Raw, level);
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        for (pieces, lengths) in &messages {
+            if no_takeover {
+                compressor.reset();
+            }
+            let (mut payload, mut message) = (Vec::new(), Vec::new());
+            for (piece, flush) in pieces {
+                payload.extend(flushed(&mut compressor, piece, *flush));
+                message.extend_from_slice(piece);
+            }
+            payload.extend(flushed(&mut compressor, b"", MZFlush::Full));
+            let end = payload.strip_suffix(&[0, 0, 0xff, 0xff]).unwrap();
+            bytes.extend(in_fragments(end, lengths));
+            expected.push(Owned::Binary(message));
+        }
+        let mut server = server(parameters);
+        server.receive_cut(&bytes, cuts.into_iter());
         prop_assert_eq!(&server.events, &expected);
     }
 
