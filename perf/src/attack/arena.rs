@@ -70,6 +70,13 @@ impl Arena<'_> {
         Peer::open(self.target, self.bounds.patience)
     }
 
+    /// An open connection on which messages may be compressed; `None` if the server does not agree.
+    pub(crate) fn open_with_deflate(&self) -> io::Result<Option<Peer>> {
+        let mut peer = self.connect()?;
+        let is_agreed = peer.upgrade_with_deflate(self.target, self.bounds.patience)?;
+        Ok(is_agreed.then_some(peer))
+    }
+
     /// An open connection of which the kernel keeps little that is not read.
     pub(crate) fn open_narrow(&self) -> io::Result<Peer> {
         let mut peer = Peer::connect_narrow(self.target, self.bounds.patience)?;

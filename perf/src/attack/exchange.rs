@@ -2,6 +2,7 @@
 
 use super::{
     arena::Arena,
+    deflate,
     peer::{CLOSE, End, Frame, Heard, PONG, Peer, close_payload, frame},
     row::Finding,
 };
@@ -16,6 +17,8 @@ pub(crate) struct Exchange {
     /// What is sent; the next part only if there is no answer to the one before, which is late.
     pub(crate) parts: Vec<Vec<u8>>,
     pub(crate) is_bytewise: bool,
+    /// Whether compression has to be agreed on before.
+    pub(crate) needs_deflate: bool,
     pub(crate) expect: Expect,
 }
 
@@ -36,11 +39,21 @@ struct Answer {
 
 impl Exchange {
     pub(crate) fn new(name: impl Into<String>, bytes: Vec<u8>, expect: Expect) -> Self {
-        Self { name: name.into(), parts: vec![bytes], is_bytewise: false, expect }
+        Self {
+            name: name.into(),
+            parts: vec![bytes],
+            is_bytewise: false,
+            needs_deflate: false,
+            expect,
+        }
     }
 
     pub(crate) fn bytewise(self) -> Self {
         Self { is_bytewise: true, ..self }
+    }
+
+    pub(crate) fn with_deflate(self) -> Self {
+        Self { needs_deflate: true, ..self }
     }
 
     pub(crate) fn or_else(mut self, bytes: Vec<u8>) -> Self {
@@ -49,7 +62,9 @@ impl Exchange {
     }
 
     pub(crate) fn run(&self, arena: &Arena<'_>) -> io::Result<Finding> {
-        let mut peer = arena.open()?;
+        let peer =
+            if self.needs_deflate { arena.open_with_deflate()? } else { Some(arena.open()?) };
+        let Some(mut peer) = peer else { return Ok(deflate::not_agreed()) };
         let answer = self.ask(&mut peer, arena)?;
         match &self.expect {
             Expect::Failed(codes) => failed(&mut peer, answer, codes, arena),

@@ -97,7 +97,7 @@ fn declared_length(arena: &Arena<'_>) -> io::Result<Finding> {
 }
 
 /// A close frame, judged by its code.
-fn by_code(payload: &[u8], codes: &[u16]) -> Finding {
+pub(crate) fn by_code(payload: &[u8], codes: &[u16]) -> Finding {
     match code(payload) {
         Ok(code) if codes.contains(&code) => Finding::pass(told(code)),
         Ok(code) => Finding::weak(told(code)),
@@ -121,7 +121,11 @@ fn never_final(arena: &Arena<'_>) -> io::Result<Finding> {
     until_refused(&mut peer, &poured, arena)
 }
 
-fn until_refused(peer: &mut Peer, poured: &Poured, arena: &Arena<'_>) -> io::Result<Finding> {
+pub(crate) fn until_refused(
+    peer: &mut Peer,
+    poured: &Poured,
+    arena: &Arena<'_>,
+) -> io::Result<Finding> {
     let sent = poured.told();
     let finding = match next(peer, arena.bounds.patience)? {
         Heard::Some((CLOSE, payload)) => by_code(&payload, &[1009]),

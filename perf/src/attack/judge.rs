@@ -63,13 +63,25 @@ impl<'a> Judge<'a> {
     fn run<'r>(&self, row: &'r Row, calm: Calm) -> Judged<'r> {
         let arena = &self.arena;
         let before = arena.process.map(usage);
+        let peak_before = arena.process.and_then(|process| {
+            process.forget_peak();
+            process.memory_peak().ok()
+        });
         let is_over = AtomicBool::new(false);
-        let (finding, noticed) = thread::scope(|scope| {
+        let (finding, mut noticed) = thread::scope(|scope| {
             let watching = scope.spawn(|| watch(calm, arena.process, &is_over));
             let finding = row.run(arena);
             is_over.store(true, Ordering::Release);
             (finding, watching.join().unwrap_or_default())
         });
+        // What was there too shortly to be seen, since whoever watches waits for the server as well.
+        let peak = arena.process.and_then(|process| process.memory_peak().ok());
+        if let (Some(peak), Some(peak_before)) = (peak, peak_before)
+            && let Some(Ok((_, memory))) = &before
+        {
+            let unseen = memory.saturating_add(peak.saturating_sub(peak_before));
+            noticed.memory_peak = noticed.memory_peak.max(Some(unseen));
+        }
         let cost = cost(before, &noticed, arena.process);
         let finding = finding.unwrap_or_else(|error| Finding::fail(error.to_string()));
         let finding = with_others(finding, &noticed, arena);

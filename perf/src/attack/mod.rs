@@ -5,6 +5,7 @@
 
 mod arena;
 mod deadlines;
+mod deflate;
 mod exchange;
 mod floods;
 mod fragments;
@@ -119,6 +120,7 @@ fn report(options: &Options, judged: &[Judged<'_>]) -> Report {
 fn wanted(target: &Target, names: &[String]) -> Result<Vec<Row>, String> {
     let mut rows = handshake::rows(target);
     rows.extend(frames::rows());
+    rows.extend(deflate::rows());
     rows.extend(floods::rows());
     rows.extend(fragments::long_rows());
     if let Some(name) = names.iter().find(|name| !rows.iter().any(|row| row.is_called(name))) {
@@ -143,7 +145,8 @@ mod tests {
         let all = names(&[]).unwrap();
         let unique: BTreeSet<_> = all.iter().collect();
         assert_eq!(unique.len(), all.len(), "each name stands once");
-        let groups = ["handshake", "frames", "floods"].map(|group| names(&[group]).unwrap());
+        let groups =
+            ["handshake", "frames", "deflate", "floods"].map(|group| names(&[group]).unwrap());
         assert_eq!(groups.concat(), all);
         let some = ["frames/unmasked", "floods/never-reader"];
         assert_eq!(names(&some).unwrap(), some);

@@ -78,8 +78,27 @@ impl Peer {
 
     pub(crate) fn upgrade(&mut self, target: &Target, patience: Duration) -> io::Result<()> {
         self.stream.write_all(&upgrade(target))?;
+        self.accepted(patience).map(|_| ())
+    }
+
+    /// The opening handshake with an offer to compress, and whether that was agreed on.
+    pub(crate) fn upgrade_with_deflate(
+        &mut self,
+        target: &Target,
+        patience: Duration,
+    ) -> io::Result<bool> {
+        let offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+        self.stream.write_all(&request(target, "GET", "HTTP/1.1", &[], offer))?;
+        let head = self.accepted(patience)?.to_ascii_lowercase();
+        Ok(head.lines().any(|line| {
+            line.starts_with("sec-websocket-extensions:") && line.contains("permessage-deflate")
+        }))
+    }
+
+    /// The head of the answer that accepts a handshake.
+    fn accepted(&mut self, patience: Duration) -> io::Result<String> {
         let problem = match self.head(now() + patience)? {
-            Heard::Some(head) if is_accepted(&head) => return Ok(()),
+            Heard::Some(head) if is_accepted(&head) => return Ok(head),
             Heard::Some(head) => {
                 let line = head.lines().next().unwrap_or_default();
                 format!("a valid handshake was answered with `{line}`")

@@ -30,6 +30,16 @@ impl Process {
         memory::anonymous_bytes(&self.pid)
     }
 
+    /// The most resident memory that it had since [`Process::forget_peak`], or ever, with what files back.
+    pub(crate) fn memory_peak(&self) -> io::Result<u64> {
+        memory::peak_bytes(&self.pid)
+    }
+
+    /// Has the kernel begin anew with the peak. Not all kernels do: then what is below an earlier peak is not seen.
+    pub(crate) fn forget_peak(&self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.pid), "5");
+    }
+
     pub(crate) fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
     }

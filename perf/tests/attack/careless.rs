@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Leaks,
     /// Serves nobody any more after a frame without a mask.
     Dies,
+    /// Agrees to compress, and knows nothing of it.
+    Deflates,
 }
 
 pub(crate) struct Careless {
@@ -30,7 +32,8 @@ pub(crate) struct Careless {
 }
 
 const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+const AGREES: &[u8] = b"Sec-WebSocket-Extensions: permessage-deflate\r\n";
 /// What it reserves for a declared length at the most, so that the test has an end.
 const RESERVED_MAX: u64 = 2 << 20;
 const FRAGMENT_BYTES: usize = 512;
@@ -47,12 +50,12 @@ impl Careless {
                 let flag = Arc::clone(&flag);
                 if fault == Fault::OneHandshakeAtATime {
                     let mut peer = stream.try_clone().unwrap();
-                    if open(&mut peer).is_ok() {
+                    if open(&mut peer, fault).is_ok() {
                         thread::spawn(move || serve(stream, fault, &flag));
                     }
                 } else {
                     thread::spawn(move || {
-                        if open(&mut stream.try_clone()?).is_ok() {
+                        if open(&mut stream.try_clone()?, fault).is_ok() {
                             serve(stream, fault, &flag)?;
                         } else if fault == Fault::Leaks {
                             std::mem::forget(stream);
@@ -75,14 +78,15 @@ impl Drop for Careless {
 }
 
 /// Takes anything up to an empty line.
-fn open(stream: &mut TcpStream) -> io::Result<()> {
+fn open(stream: &mut TcpStream, fault: Fault) -> io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    stream.write_all(ANSWER)
+    let extension = if fault == Fault::Deflates { AGREES } else { b"" };
+    stream.write_all(&[ANSWER, extension, b"\r\n"].concat())
 }
 
 fn serve(mut stream: TcpStream, fault: Fault, is_over: &AtomicBool) -> io::Result<()> {

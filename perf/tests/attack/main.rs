@@ -4,7 +4,10 @@
 mod careless;
 
 use careless::{Careless, Fault};
-use quelea::{Config, Conn, Handler, Message, Server};
+use quelea::{
+    Config, Conn, Handler, Message, Server,
+    deflate::{Policy, Settings, WindowBits},
+};
 use serde_json::Value;
 use std::{
     process::{Command, Output},
@@ -59,19 +62,29 @@ impl Handler for Echo {
     }
 }
 
-#[test]
-fn a_server_that_keeps_to_the_rules_passes_every_row() {
-    let _alone = alone();
-    let handshake_timeout = Duration::from_millis(500);
-    let config = Config { workers: Some(1), handshake_timeout, ..Config::default() };
+/// What is found at our own server.
+fn found_at(config: Config, arguments: &[&str]) -> (Output, Vec<(String, String, String)>) {
+    let config = Config { workers: Some(1), ..config };
     let server = Server::new(|_| Echo).config(config).unwrap().listen("127.0.0.1:0").unwrap();
     let address = server.local_addresses().next().unwrap().to_string();
     let handle = server.handle();
     let thread = thread::spawn(move || server.run());
-    let output = attack(&address, &["--server-pid", &pid()]);
+    let output = attack(&address, &[&["--server-pid", &pid()], arguments].concat());
     let rows = found(&output);
     handle.stop();
     thread.join().unwrap().unwrap();
+    (output, rows)
+}
+
+const TAKEOVER: Policy = Policy::Takeover { window_bits: WindowBits::MAX, budget_bytes: 8 << 20 };
+
+#[test]
+fn a_server_that_keeps_to_the_rules_passes_every_row() {
+    let _alone = alone();
+    let handshake_timeout = Duration::from_millis(500);
+    let deflate = Settings::new(TAKEOVER);
+    let config = Config { handshake_timeout, deflate, ..Config::default() };
+    let (output, rows) = found_at(config, &[]);
     let others: Vec<_> = rows.iter().filter(|(_, verdict, _)| verdict != "pass").collect();
     assert!(others.is_empty(), "{others:#?}");
     assert!(rows.len() > 50, "{} rows", rows.len());
@@ -167,6 +180,51 @@ fn a_server_that_takes_messages_of_any_length_and_form_fails_those() {
         is_judged(Fault::None, &[], &[(name, "fail")]);
         give_back_memory();
     }
+}
+
+#[test]
+fn a_server_that_compresses_each_message_by_itself_passes_the_rows_of_compression() {
+    let _alone = alone();
+    let config = Config { deflate: Settings::new(Policy::Shared), ..Config::default() };
+    let (_, rows) = found_at(config, &["--row", "deflate"]);
+    assert!(rows.len() > 8 && rows.iter().all(|(_, verdict, _)| verdict == "pass"), "{rows:#?}");
+}
+
+#[test]
+fn a_server_that_does_not_look_at_compressed_messages_fails_those() {
+    let _alone = alone();
+    let expected = [
+        ("deflate/not-agreed", "fail"),
+        ("deflate/reserved-bits", "fail"),
+        ("deflate/invalid", "fail"),
+        ("deflate/unfinished", "weak"),
+        ("deflate/utf8", "fail"),
+    ];
+    is_judged(Fault::Deflates, &[], &expected);
+}
+
+#[test]
+fn a_server_that_inflates_whatever_comes_fails_the_bombs() {
+    let _alone = alone();
+    for row in ["deflate/bomb", "deflate/bomb-in-fragments"] {
+        let deflate = Settings::new(Policy::Shared);
+        let config = Config { deflate, message_bytes_max: 256 << 20, ..Config::default() };
+        let config = Config { mailbox_bytes_max: 1 << 30, outbox_bytes_max: 1 << 30, ..config };
+        let (_, rows) = found_at(config, &["--row", row]);
+        assert!(rows.iter().all(|(_, verdict, _)| verdict == "fail"), "{rows:#?}");
+        give_back_memory();
+    }
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_not_judged_by_compressed_messages() {
+    let _alone = alone();
+    let (output, rows) = found_at(Config::default(), &["--row", "deflate"]);
+    for (name, verdict, happened) in &rows {
+        let expected = if name == "deflate/not-agreed" { "pass" } else { "skip" };
+        assert_eq!(verdict, expected, "{name}: {happened}");
+    }
+    assert!(rows.len() > 8 && output.status.success());
 }
 
 #[test]
