@@ -54,7 +54,8 @@ pub struct Config {
     /// application knows what is much. It takes 24 bytes a connection.
     pub messages_per_second_max: Option<u32>,
     /// The most bytes of payload a second that a peer may send, counted in the same way; at least
-    /// [`message_bytes_max`](Self::message_bytes_max). Default: `None`.
+    /// [`message_bytes_max`](Self::message_bytes_max). A compressed message counts as what is more, its bytes or
+    /// those that it took on the wire. Default: `None`.
     pub bytes_per_second_max: Option<usize>,
 
     /// The most bytes that may wait for one slow peer; what would pass it is treated as

@@ -45,23 +45,6 @@ impl Grown {
     }
 }
 
-/// The least CPU time of a few runs: what disturbs one only adds to it.
-fn cpu_of(mut run: impl FnMut()) -> Duration {
-    let times = std::iter::repeat_with(|| {
-        let before = cpu_of_this_thread();
-        run();
-        cpu_of_this_thread() - before
-    });
-    times.take(3).min().unwrap()
-}
-
-/// Holds that eight times as much costs no more than three times what is linear: what is quadratic
-/// costs 64 times as much.
-fn is_linear(name: &str, mut run: impl FnMut(usize), size: usize) {
-    let (one, eight) = (cpu_of(|| run(size)), cpu_of(|| run(8 * size)));
-    assert!(eight < 3 * 8 * one, "{name}: {one:?} for {size}, {eight:?} for 8 times as much");
-}
-
 /// Fragments that are no last one, each with this payload.
 fn fragments(first: u8, payload: &[u8], count: usize) -> Vec<u8> {
     let mut bytes = frame(first, payload);

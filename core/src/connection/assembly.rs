@@ -88,6 +88,12 @@ impl Assembly {
         false
     }
 
+    /// The payload of its message so far, as it was on the wire: no more than a limit that is a `usize`.
+    #[cfg(feature = "deflate")]
+    pub(super) const fn message_bytes(&self) -> usize {
+        self.message_bytes as usize
+    }
+
     /// Whether it holds nothing, so that it can go back to the pool.
     pub(super) const fn is_idle(&self) -> bool {
         self.message.is_none() && self.frame.is_none() && self.header_len == 0

@@ -26,6 +26,9 @@ pub struct Context {
     large_unused: usize,
     #[cfg(feature = "deflate")]
     pub(super) streams: Streams,
+    /// The payload of the compressed message that came last, as it was on the wire.
+    #[cfg(feature = "deflate")]
+    pub(super) compressed_bytes: usize,
 }
 
 /// What the pool may keep for the next partial frame or fragmented message.
@@ -56,6 +59,8 @@ impl Context {
             large_unused: 0,
             #[cfg(feature = "deflate")]
             streams: Streams::new(Settings::default()),
+            #[cfg(feature = "deflate")]
+            compressed_bytes: 0,
         }
     }
 
@@ -64,6 +69,13 @@ impl Context {
     pub fn with_deflate(mut self, settings: Settings) -> Self {
         self.streams = Streams::new(settings);
         self
+    }
+
+    /// How many bytes of payload the message of the last event took on the wire, if it was compressed; 0 if it was
+    /// not, and when asked again. For those who count what peers send: what inflates to nothing costs time as well.
+    #[cfg(feature = "deflate")]
+    pub const fn take_compressed_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.compressed_bytes, 0)
     }
 
     /// The limits that received messages are held to.

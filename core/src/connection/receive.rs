@@ -172,6 +172,7 @@ impl Connection {
             context.recycle(assembly);
             return Err(violation);
         }
+        context.compressed_bytes = payload.len();
         Ok(self.hold_message(assembly, received))
     }
 
@@ -237,6 +238,10 @@ impl Connection {
             }
             let Held::Control(payload) = &received.held else { return Ok(None) };
             return self.control(frame.opcode, payload.as_bytes(), context, out).map(Some);
+        }
+        #[cfg(feature = "deflate")]
+        if assembly.is_compressed() {
+            context.compressed_bytes = assembly.message_bytes();
         }
         Ok(self.hold_message(assembly, received))
     }

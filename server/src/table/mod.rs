@@ -269,7 +269,18 @@ impl Table {
         {
             slot.active = now;
         }
-        !self.meter.is_on() || self.meter.take(id.index(), len, now)
+        if !self.meter.is_on() {
+            return true;
+        }
+        // What inflates to little may have been long; a message of the most bytes may be longer by some.
+        #[cfg(feature = "deflate")]
+        let len = if is_message {
+            let bytes_max = self.context.limits().message_bytes_max;
+            len.max(self.context.take_compressed_bytes().min(bytes_max))
+        } else {
+            len
+        };
+        self.meter.take(id.index(), len, now)
     }
 
     /// What a client that is let in will be, with what is agreed on of compression.

@@ -113,6 +113,23 @@ pub(crate) fn cpu_of_this_thread() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
+/// The least CPU time of a few runs: what disturbs one only adds to it.
+pub(crate) fn cpu_of(mut run: impl FnMut()) -> Duration {
+    let times = std::iter::repeat_with(|| {
+        let before = cpu_of_this_thread();
+        run();
+        cpu_of_this_thread() - before
+    });
+    times.take(3).min().unwrap()
+}
+
+/// Holds that eight times as much costs no more than three times what is linear: what is quadratic
+/// costs 64 times as much.
+pub(crate) fn is_linear(name: &str, mut run: impl FnMut(usize), size: usize) {
+    let (one, eight) = (cpu_of(|| run(size)), cpu_of(|| run(8 * size)));
+    assert!(eight < 3 * 8 * one, "{name}: {one:?} for {size}, {eight:?} for 8 times as much");
+}
+
 /// How many descriptors the process has.
 pub(crate) fn descriptors() -> usize {
     // One of them is that of the directory.

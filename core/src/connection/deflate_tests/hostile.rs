@@ -143,3 +143,20 @@ fn a_failed_message_leaves_nothing_to_the_next_connection() {
     let failed = Owned::Failed(Violation::DeflateInvalid);
     assert_eq!(first.events, [text("Hello"), failed.clone(), failed]);
 }
+
+#[test]
+fn what_a_message_took_on_the_wire_is_told_once_and_not_of_those_that_failed_or_were_plain() {
+    let mut server = server(BY_ITSELF);
+    let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+    for (bytes, expected) in [
+        (masked(0xc1, hello), 7),
+        (masked(0x81, b"plain"), 0),
+        ([masked(0x41, &hello[..3]), masked(0x80, &hello[3..])].concat(), 7),
+        ([masked(0x01, b"pl"), masked(0x80, b"ain")].concat(), 0),
+        (masked(0xc1, b"\x07"), 0),
+    ] {
+        server.receive(&bytes);
+        assert_eq!(server.context.take_compressed_bytes(), expected, "{bytes:x?}");
+        assert_eq!(server.context.take_compressed_bytes(), 0);
+    }
+}
