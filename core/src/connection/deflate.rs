@@ -67,12 +67,11 @@ impl Connection {
 
     /// Gives back the window of what was compressed so far, which is memory only with context takeover. The next
     /// message refers to nothing before it, and begins another one. For connections that are idle. What the
-    /// peer may refer to is kept: parameters cannot be negotiated again.
+    /// peer may refer to is kept: parameters cannot be negotiated again. Returns how many bytes that frees.
     #[inline]
-    pub fn trim(&mut self) {
-        if let Some(takeover) = self.takeover_mut() {
-            takeover.sent = None;
-        }
+    pub fn trim(&mut self) -> usize {
+        let sent = self.takeover_mut().and_then(|takeover| takeover.sent.take());
+        sent.map_or(0, |sent| sent.window.capacity())
     }
 
     /// What compressed messages of the peer may refer to, in two parts.

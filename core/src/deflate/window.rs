@@ -23,6 +23,11 @@ impl Window {
         Self { bytes: VecDeque::new(), bits, _reserved: reserved }
     }
 
+    /// The bytes that it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Its bytes, in order, the oldest first.
     pub(crate) fn parts(&self) -> [&[u8]; 2] {
         let (older, newer) = self.bytes.as_slices();

@@ -162,7 +162,7 @@ impl Table {
         let ping = timeouts.is_silent(slot, now);
         if ping {
             (slot.heard, slot.pinged) = (now, true);
-            slot.trim();
+            self.freed_bytes += slot.trim();
         }
         let (checked, next) = timeouts.check(slot, now);
         if checked != Checked::Alive {

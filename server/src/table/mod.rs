@@ -93,6 +93,8 @@ pub(crate) struct Table {
     fanout: Fanout,
     /// For what is written behind something that has to be written first.
     scratch: Vec<u8>,
+    /// What silent connections gave back, not yet told.
+    freed_bytes: usize,
     timers: Wheel,
     alarms: Alarms,
     timeouts: Timeouts,
@@ -155,6 +157,7 @@ impl Table {
             marks: options.marks,
             fanout: Fanout::new(options.fanout),
             scratch: Vec::new(),
+            freed_bytes: 0,
             timers: Wheel::new(options.now),
             alarms: Alarms::new(options.now),
             timeouts: options.timeouts,

@@ -349,6 +349,11 @@ impl Table {
         None
     }
 
+    /// What silent connections gave back since it was asked last.
+    pub(crate) fn take_freed_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.freed_bytes)
+    }
+
     /// Gives back what was kept for reuse and is not used.
     pub(crate) fn trim_unused(&mut self) {
         self.context.trim_unused();

@@ -119,12 +119,13 @@ impl Slot {
         }
     }
 
-    /// Gives back what it does not need while it is silent.
-    pub(super) fn trim(&mut self) {
+    /// Gives back what it does not need while it is silent: how many bytes.
+    pub(super) fn trim(&mut self) -> usize {
         #[cfg(feature = "deflate")]
         if let Stage::WebSocket(connection) = &mut self.stage {
-            connection.trim();
+            return connection.trim();
         }
+        0
     }
 
     pub(super) const fn new(stage: Stage, is_admitted: bool, now: Tick) -> Self {

@@ -250,6 +250,8 @@ impl<H: Handler, D: Driver> Worker<H, D> {
             self.pace(id);
         }
         self.quiet.add(self.connections.table.output_bytes());
+        // What lies free between what is kept goes back to the system only if that is asked.
+        self.quiet.add(self.connections.table.take_freed_bytes());
         match self.quiet.turn(self.driver.now()) {
             Some(true) => self.give_back(),
             Some(false) => self.connections.table.trim_unused(),

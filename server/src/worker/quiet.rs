@@ -7,7 +7,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// What may be moved in that time: many heartbeats, and no burst.
 const BYTES_MAX: usize = 64 << 10;
 
-/// Counts the bytes that were received and sent, a second at a time.
+/// Counts the bytes that were received, sent and freed, a second at a time.
 #[derive(Debug)]
 pub(super) struct Quiet {
     since: Instant,

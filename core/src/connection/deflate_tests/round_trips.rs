@@ -96,7 +96,9 @@ proptest! {
         for ((text, pieces), trim) in texts.iter().zip(pieces).zip(trims) {
             let End { connection, context, out, .. } = &mut *from;
             match trim {
-                0 => connection.trim(),
+                0 => {
+                    connection.trim();
+                }
                 1 => context.trim(),
                 2 => connection.ping(b"between", context, out).unwrap(),
                 _ => {}
