@@ -23,6 +23,8 @@ pub mod compression {
 
     /// Whether to compress messages, and at which cost.
     #[derive(Args, Clone, Debug)]
+    // Apart from the other options, whose type has the same name.
+    #[group(id = "compression")]
     pub struct Options {
         /// Whether messages are compressed, for clients that offer it: each by itself, or with those before it.
         #[arg(long, default_value = "off")]
