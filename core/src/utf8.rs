@@ -1,5 +1,6 @@
 //! UTF-8 validation (RFC 6455, section 8.1; RFC 3629), whole and in pieces.
 
+use crate::mask;
 use std::fmt;
 
 /// The bytes are not UTF-8, or stop inside a character.
@@ -16,6 +17,8 @@ impl std::error::Error for InvalidUtf8 {}
 
 /// Below this many bytes the library goes byte by byte; most short texts are ASCII.
 const SHORT: usize = 64;
+/// The bits that no byte of ASCII has.
+const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Checks a whole text.
 ///
@@ -30,10 +33,22 @@ pub fn validate(bytes: &[u8]) -> Result<&str, InvalidUtf8> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| InvalidUtf8)
 }
 
+/// Unmasks a short text and checks it: in one pass if it is ASCII, as most are.
+///
+/// # Errors
+/// The bytes are not UTF-8.
+#[inline]
+pub(crate) fn unmask(bytes: &mut [u8], key: [u8; 4]) -> Result<&mut str, InvalidUtf8> {
+    if mask::apply_short(bytes, key) & HIGH == 0 {
+        // SAFETY: no bit of any byte is left out of what was returned, so all are below 0x80: as above.
+        return Ok(unsafe { std::str::from_utf8_unchecked_mut(bytes) });
+    }
+    simdutf8::basic::from_utf8_mut(bytes).map_err(|_| InvalidUtf8)
+}
+
 /// Eight bytes at a time, the last eight perhaps a second time.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let Some(last) = bytes.last_chunk::<8>() else { return bytes.is_ascii() };
     let (words, _) = bytes.as_chunks::<8>();
     let seen = words.iter().fold(0, |seen, word| seen | u64::from_ne_bytes(*word));
@@ -202,6 +217,7 @@ mod tests {
             for at in 0..len {
                 bytes[at] = 0x80;
                 assert_eq!(validate(&bytes), Err(InvalidUtf8), "{at} of {len}");
+                assert_eq!(unmask(&mut bytes.clone(), [0; 4]), Err(InvalidUtf8), "{at} of {len}");
                 bytes[at] = 0x7f;
             }
             assert!(validate(&bytes).is_ok());
@@ -221,6 +237,7 @@ mod tests {
         #[test]
         fn any_cutting_is_as_valid_as_the_whole(
             bytes in bytes(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            key: [u8; 4],
         ) {
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.extend([0, bytes.len()]);
@@ -246,6 +263,9 @@ mod tests {
             }
             prop_assert_eq!(push_bytewise(&bytes).0, oracle(&bytes));
             prop_assert_eq!(validate(&bytes).ok(), std::str::from_utf8(&bytes).ok());
+            let mut masked = bytes.clone();
+            mask::apply(&mut masked, key);
+            prop_assert_eq!(unmask(&mut masked, key).ok().map(|text| &*text), std::str::from_utf8(&bytes).ok());
         }
     }
 }

@@ -8,6 +8,8 @@ mod deflate;
 mod deflate_tests;
 #[cfg(feature = "deflate")]
 mod inflate;
+#[cfg(test)]
+mod message_tests;
 mod rare;
 mod receive;
 mod send;
@@ -50,8 +52,7 @@ pub struct Connection {
     /// What few connections have.
     rare: Option<Box<Rare>>,
     role: Role,
-    received: ReceiveState,
-    close_sent: bool,
+    state: State,
     pongs_held: bool,
     /// Whether a message is being sent fragment by fragment.
     fragment_sent: bool,
@@ -64,9 +65,12 @@ pub struct Connection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReceiveState {
+enum State {
+    /// Messages come and go.
     Open,
-    /// The peer's close frame came: nothing after it counts.
+    /// We sent a close frame, and nothing may follow; what the peer still sends comes as events.
+    Closing,
+    /// The peer's close frame came, and ours went, whichever was first: nothing after it counts.
     Closed,
     /// The peer broke the protocol: nothing after that counts.
     Failed,
@@ -85,8 +89,7 @@ impl Connection {
             assembly: None,
             rare: None,
             role,
-            received: ReceiveState::Open,
-            close_sent: false,
+            state: State::Open,
             pongs_held: false,
             fragment_sent: false,
             #[cfg(feature = "deflate")]
@@ -104,18 +107,14 @@ impl Connection {
     /// Whether messages can be sent: no close frame was sent yet, and nothing failed.
     #[inline]
     pub const fn is_open(&self) -> bool {
-        !self.close_sent && matches!(self.received, ReceiveState::Open)
+        matches!(self.state, State::Open)
     }
 
     /// Whether the closing handshake is done, or the connection failed: once `out` is flushed the
     /// transport can be closed (section 7.1.1: by the server first).
     #[inline]
     pub const fn is_finished(&self) -> bool {
-        match self.received {
-            ReceiveState::Open => false,
-            ReceiveState::Closed => self.close_sent,
-            ReceiveState::Failed => true,
-        }
+        matches!(self.state, State::Closed | State::Failed)
     }
 
     /// Whether a frame, or a message in fragments, has come in part.
@@ -126,6 +125,6 @@ impl Connection {
 
     /// Whether the peer's close frame was received.
     pub const fn is_close_received(&self) -> bool {
-        matches!(self.received, ReceiveState::Closed)
+        matches!(self.state, State::Closed)
     }
 }

@@ -1,7 +1,7 @@
 //! The receiving half: bytes in, events out.
 
 use super::{
-    Connection, Context, ControlPayload, ReceiveState,
+    Connection, Context, ControlPayload, State,
     assembly::{Assembly, Peer, payload_bytes_max},
 };
 use crate::{
@@ -33,6 +33,8 @@ pub enum Event<'r> {
 pub struct Received<'i> {
     input: &'i mut [u8],
     held: Held,
+    /// What [`Connection::poll_message`] found, for [`Connection::poll_event`] to tell.
+    violation: Option<Violation>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,13 @@ impl<'i> Received<'i> {
     /// Bytes as they came from the transport, in any cutting.
     #[inline]
     pub const fn new(input: &'i mut [u8]) -> Self {
-        Self { input, held: Held::Nothing }
+        Self { input, held: Held::Nothing, violation: None }
+    }
+
+    /// Whether all of it is taken, so that there is nothing to poll for.
+    #[inline]
+    pub const fn is_done(&self) -> bool {
+        self.input.is_empty() && self.violation.is_none() && !matches!(self.held, Held::Message(_))
     }
 
     #[cold]
@@ -58,6 +66,50 @@ impl<'i> Received<'i> {
 }
 
 impl Connection {
+    /// The next event of `received`, if it is a message of a client in one frame of at most 125 bytes, and
+    /// nothing is under way before it: most of what servers get. On `None` the next event is one for
+    /// [`Connection::poll_event`], which takes these as well: this is its first part, for loops in which each
+    /// instruction counts.
+    ///
+    /// ```
+    /// use quelea_core::{Connection, Context, Event, Limits, Message, Received, Role};
+    ///
+    /// let mut context = Context::new(Limits::default(), [0; 32]);
+    /// let mut server = Connection::new(Role::Server);
+    /// let mut bytes = *b"\x81\x82\0\0\0\0hi\x89\x80\0\0\0\0";
+    /// let mut received = Received::new(&mut bytes);
+    /// let message = server.poll_message(&mut received, &context);
+    /// assert_eq!(message, Some(Message::Text("hi")));
+    /// assert_eq!(server.poll_message(&mut received, &context), None);
+    /// let event = server.poll_event(&mut received, &mut context, &mut Vec::new());
+    /// assert_eq!(event, Ok(Some(Event::Ping(b""))));
+    /// assert!(received.is_done());
+    /// ```
+    #[inline]
+    pub fn poll_message<'i>(
+        &mut self,
+        received: &mut Received<'i>,
+        context: &Context,
+    ) -> Option<Message<'i>> {
+        if !self.is_open() || self.role != Role::Server || self.assembly.is_some() {
+            return None;
+        }
+        let (is_text, key, payload) =
+            frame::take_message(&mut received.input, context.limits.message_bytes_max)?;
+        if !is_text {
+            mask::apply_short(payload, key);
+            return Some(Message::Binary(payload));
+        }
+        match utf8::unmask(payload, key) {
+            Ok(text) => Some(Message::Text(text)),
+            Err(_) => {
+                received.input = &mut [];
+                received.violation = Some(Violation::TextNotUtf8);
+                None
+            }
+        }
+    }
+
     /// The next event of `received`; `None` once all of it is taken.
     ///
     /// Every byte is taken: what is incomplete is kept in the connection, in memory that grows
@@ -75,10 +127,23 @@ impl Connection {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
+        if let Some(message) = self.poll_message(received, context) {
+            return Ok(Some(Event::Message(message)));
+        }
+        self.poll_any(received, context, out)
+    }
+
+    /// The next event, whatever it is.
+    fn poll_any<'r>(
+        &mut self,
+        received: &'r mut Received<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'r>>, Violation> {
         if let Held::Message(_) = received.held {
             received.release(context);
         }
-        if self.received != ReceiveState::Open {
+        if self.is_finished() {
             received.input = &mut [];
             return Ok(None);
         }
@@ -98,15 +163,10 @@ impl Connection {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
+        if let Some(violation) = received.violation.take() {
+            return Err(violation);
+        }
         if self.assembly.is_none() {
-            if self.role == Role::Server
-                && let Some((is_text, key, payload)) =
-                    frame::take_message(&mut received.input, context.limits.message_bytes_max)
-            {
-                mask::apply(payload, key);
-                return whole_message(is_text, payload)
-                    .map(|message| Some(Event::Message(message)));
-            }
             if received.input.is_empty() {
                 return Ok(None);
             }
@@ -260,8 +320,8 @@ impl Connection {
             }
             Opcode::Close => {
                 let frame = CloseFrame::decode(payload)?;
-                self.end(ReceiveState::Closed, context);
-                self.answer_close(frame.code, context, out);
+                let answer = CloseFrame { code: frame.code, reason: "" };
+                self.end(State::Closed, answer, context, out);
                 Ok(Event::Close(frame))
             }
             _ => Ok(Event::Pong(payload)),
@@ -269,13 +329,22 @@ impl Connection {
     }
 
     fn fail(&mut self, violation: Violation, context: &mut Context, out: &mut Vec<u8>) {
-        self.end(ReceiveState::Failed, context);
         let frame = CloseFrame { code: violation.close_code(), reason: violation.reason() };
-        self.append_close(frame, context, out);
+        self.end(State::Failed, frame, context, out);
     }
 
-    fn end(&mut self, state: ReceiveState, context: &mut Context) {
-        self.received = state;
+    /// Receives no more, and sends a close frame unless one was sent before.
+    fn end(
+        &mut self,
+        state: State,
+        frame: CloseFrame<'_>,
+        context: &mut Context,
+        out: &mut Vec<u8>,
+    ) {
+        if self.is_open() {
+            self.append_close(frame, context, out);
+        }
+        self.state = state;
         if let Some(assembly) = self.assembly.take() {
             context.recycle(assembly);
         }

@@ -1,6 +1,6 @@
 //! The sending half: messages in, bytes to send out.
 
-use super::{Connection, Context, ControlPayload, ReceiveState};
+use super::{Connection, Context, ControlPayload, State};
 use crate::{
     Role,
     close::{CloseCode, CloseFrame},
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     pub(super) fn answer_ping(&mut self, payload: &[u8], context: &mut Context, out: &mut Vec<u8>) {
-        if self.close_sent {
+        if !self.is_open() {
             return;
         }
         if self.pongs_held {
@@ -195,28 +195,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn answer_close(
-        &mut self,
-        code: CloseCode,
-        context: &mut Context,
-        out: &mut Vec<u8>,
-    ) {
-        self.append_close(CloseFrame { code, reason: "" }, context, out);
-    }
-
     pub(super) fn append_close(
         &mut self,
         frame: CloseFrame<'_>,
         context: &mut Context,
         out: &mut Vec<u8>,
     ) {
-        if self.close_sent {
-            return;
-        }
         let mut payload = [0; 125];
         let len = frame.encode(&mut payload);
         self.append(true, Opcode::Close, &payload[..len], context, out);
-        self.close_sent = true;
+        self.state = State::Closing;
         // Nothing follows it, and nothing is held again.
         self.take_pong();
     }
@@ -238,10 +226,7 @@ impl Connection {
 
     #[inline]
     fn check_open(&self) -> Result<(), SendError> {
-        if self.close_sent || self.received == ReceiveState::Failed {
-            return Err(SendError::Closed);
-        }
-        Ok(())
+        if self.is_open() { Ok(()) } else { Err(SendError::Closed) }
     }
 
     #[inline]

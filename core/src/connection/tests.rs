@@ -33,7 +33,7 @@ pub(super) struct End {
 }
 
 impl End {
-    fn new(role: Role) -> Self {
+    pub(super) fn new(role: Role) -> Self {
         Self::with_limits(role, Limits::default())
     }
 
@@ -64,7 +64,7 @@ impl End {
         self.receive(rest);
     }
 
-    fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
         self.connection.close(CloseFrame { code, reason }, &mut self.context, &mut self.out)
     }
 
@@ -586,7 +586,7 @@ mod limits {
     }
 }
 
-fn frames() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn frames() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         12 => prop::sample::select(vec![0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A]),
         1 => Just(0x88u8),
@@ -659,7 +659,7 @@ proptest! {
         end.receive(&bytes);
         let failures = end.events.iter().filter(|e| matches!(e, Owned::Failed(_))).count();
         prop_assert!(failures <= 1);
-        prop_assert_eq!(failures == 1, end.connection.received == ReceiveState::Failed);
+        prop_assert_eq!(failures == 1, end.connection.state == State::Failed);
     }
 }
 

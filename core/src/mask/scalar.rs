@@ -1,18 +1,32 @@
 //! Eight bytes at a time, on any CPU; also what the kernels leave over.
 
+/// Masks `payload`; returns all bits that any of its bytes has then.
 #[inline(always)]
-pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) {
-    let half = u32::from_ne_bytes(key);
-    let whole = u64::from(half) << 32 | u64::from(half);
-    let (words, rest) = payload.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ whole).to_ne_bytes();
+pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) -> u64 {
+    let half = u64::from(u32::from_le_bytes(key));
+    let whole = half << 32 | half;
+    let len = payload.len();
+    let Some(last) = payload.last_chunk() else { return apply_bytes(payload, key) };
+    // What the whole words leave over ends the payload: it is masked with the bytes before it, as they came.
+    let last = u64::from_le_bytes(*last) ^ whole.rotate_right((len % 8 * 8) as u32);
+    let mut seen = last;
+    for word in payload.as_chunks_mut().0 {
+        let masked = u64::from_le_bytes(*word) ^ whole;
+        seen |= masked;
+        *word = masked.to_le_bytes();
     }
-    let (words, rest) = rest.as_chunks_mut::<4>();
-    for word in words {
-        *word = (u32::from_ne_bytes(*word) ^ half).to_ne_bytes();
+    if let Some(end) = payload.last_chunk_mut() {
+        *end = last.to_le_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(key) {
-        *byte ^= key;
+    seen
+}
+
+#[inline]
+fn apply_bytes(payload: &mut [u8], key: [u8; 4]) -> u64 {
+    let mut seen = 0;
+    for (index, byte) in payload.iter_mut().enumerate() {
+        *byte ^= key[index % 4];
+        seen |= *byte;
     }
+    u64::from(seen)
 }

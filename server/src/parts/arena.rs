@@ -20,6 +20,8 @@ impl PieceId {
 pub(crate) struct Arena {
     bytes: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Where the last piece starts.
+    last_start: usize,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ const TRIMMED_BYTES: usize = 2 << 10;
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::with_capacity(RESERVED_BYTES), pieces: Vec::new() }
+        Self { bytes: Vec::with_capacity(RESERVED_BYTES), pieces: Vec::new(), last_start: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -48,7 +50,8 @@ impl Arena {
     /// Starts a piece at the end.
     #[inline]
     pub(crate) fn begin(&mut self, owner: SlotId) -> PieceId {
-        self.pieces.push(Piece { owner: Some(owner), start: self.bytes.len() });
+        self.last_start = self.bytes.len();
+        self.pieces.push(Piece { owner: Some(owner), start: self.last_start });
         PieceId(NonZeroU32::new(self.pieces.len() as u32).unwrap_or(NonZeroU32::MAX))
     }
 
@@ -62,6 +65,16 @@ impl Arena {
     #[inline]
     pub(crate) const fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// How many bytes a piece has.
+    #[inline]
+    pub(crate) fn piece_len(&self, piece: PieceId) -> usize {
+        if self.is_last(piece) {
+            self.bytes.len() - self.last_start
+        } else {
+            self.range(piece.index()).len()
+        }
     }
 
     /// The bytes of a piece.

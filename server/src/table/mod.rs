@@ -101,6 +101,8 @@ pub(crate) struct Table {
     /// Set by a drain: until then, peers that have something to take may take it.
     flush_until: Option<Instant>,
     meter: Meter,
+    /// Something depends on each message: `meter`, or when the last one came.
+    counts_each: bool,
     outgoing: Outgoing,
     start: Instant,
     now: Instant,
@@ -109,7 +111,7 @@ pub(crate) struct Table {
     throttle: Throttle,
 }
 
-/// How many bytes may wait for a peer.
+/// How many bytes may wait for a peer: each mark is at least what the one before it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marks {
     pub(crate) low: usize,
@@ -142,6 +144,7 @@ pub(crate) struct TableOptions {
 
 impl Table {
     pub(crate) fn new(options: TableOptions) -> Self {
+        let meter = Meter::new(options.rates);
         Self {
             worker: options.worker,
             slots: Slots::reserved(),
@@ -162,7 +165,8 @@ impl Table {
             alarms: Alarms::new(options.now),
             timeouts: options.timeouts,
             flush_until: None,
-            meter: Meter::new(options.rates),
+            counts_each: meter.is_on() || options.timeouts.idle.is_some(),
+            meter,
             outgoing: options.outgoing,
             start: options.now,
             now: options.now,
@@ -265,6 +269,10 @@ impl Table {
     /// Counts a message or a ping or pong of the peer's; whether it is within the rates.
     #[inline]
     pub(crate) fn count_received(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
+        !self.counts_each || self.count_one(id, len, is_message)
+    }
+
+    fn count_one(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
         let now = self.timers.now();
         if is_message
             && self.timeouts.idle.is_some()
@@ -307,9 +315,21 @@ impl Table {
         }
     }
 
+    /// The next event of what was received, if it is a short message and messages are still wanted. On `None` it
+    /// is one for [`Table::poll_event`].
+    #[inline]
+    pub(crate) fn poll_message<'i>(
+        &mut self,
+        id: SlotId,
+        received: &mut Received<'i>,
+    ) -> Option<Message<'i>> {
+        let slot = self.slots.get_mut(id)?;
+        let Stage::WebSocket(connection) = &mut slot.stage else { return None };
+        connection.poll_message(received, &self.context)
+    }
+
     /// The next event of what was received; answers go out with the tick. Also whether messages
     /// are still wanted.
-    #[inline]
     pub(crate) fn poll_event<'r>(
         &mut self,
         id: SlotId,
@@ -491,14 +511,19 @@ impl Table {
         self.write_pending(id);
         let Some(slot) = self.slots.get_mut(id) else { return SendStatus::Closed };
         let queued = slot.output.queued(&self.arena) + HEADER_BYTES_MAX + len;
-        let is_backlog = queued > self.marks.high;
-        if is_backlog && queued > self.marks.max {
+        if queued > self.marks.max {
             return self.drop_above_max(id, queued > HEADER_BYTES_MAX + len);
         }
-        let Stage::WebSocket(connection) = &mut slot.stage else { return SendStatus::Closed };
-        let out = slot.output.buffer(id, &mut self.arena, &mut self.dirty);
-        let status = status_of(append(connection, &mut self.context, out));
-        if is_backlog && status == SendStatus::Queued {
+        let status = self.append(id, append);
+        if queued > self.marks.high { self.backlog(id, status) } else { status }
+    }
+
+    /// Something was written above the high mark.
+    #[cold]
+    fn backlog(&mut self, id: SlotId, status: SendStatus) -> SendStatus {
+        if status == SendStatus::Queued
+            && let Some(slot) = self.slots.get_mut(id)
+        {
             (slot.backlogged, self.may_drain) = (true, true);
             return SendStatus::Backlogged;
         }

@@ -46,8 +46,11 @@ impl Output {
 
     #[inline]
     pub(super) fn queued(&self, arena: &Arena) -> usize {
-        self.piece.map_or(0, |piece| arena.piece(piece).len())
-            + self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        let written = self.piece.map_or(0, |piece| arena.piece_len(piece));
+        match &self.outbox {
+            Some(outbox) => written + outbox.len(),
+            None => written,
+        }
     }
 
     /// Where to append.

@@ -28,6 +28,7 @@ enum Next {
 }
 
 impl<H: Handler> Connections<H> {
+    #[inline(never)]
     pub(super) fn receive_http(&mut self, id: SlotId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some(Stage::Http(http)) = self.table.stage(id) else { return };

@@ -10,6 +10,13 @@ use crate::{
 };
 use quelea_core::{CloseCode, Event, Message, Received, Violation};
 
+/// What was next, where it was no short message.
+enum Other<'r> {
+    Message(Message<'r>),
+    Handled,
+    Nothing,
+}
+
 impl<H: Handler> Connections<H> {
     #[inline]
     pub(super) fn receive_websocket(
@@ -20,24 +27,34 @@ impl<H: Handler> Connections<H> {
     ) {
         let mut received = Received::new(bytes);
         loop {
-            match self.table.poll_event(id, &mut received) {
-                Ok(Some((event, is_open))) => self.handle_event(id, event, is_open, direct),
-                Ok(None) => return,
-                Err(violation) => return self.handle_violation(id, violation),
-            }
+            let message = match self.table.poll_message(id, &mut received) {
+                Some(message) => message,
+                None if received.is_done() => return,
+                None => match self.poll_other(id, &mut received) {
+                    Other::Message(message) => message,
+                    Other::Handled => continue,
+                    Other::Nothing => return,
+                },
+            };
+            self.handle_message(id, message, direct);
         }
     }
 
-    #[inline]
-    fn handle_event(
-        &mut self,
-        id: SlotId,
-        event: Event<'_>,
-        is_open: bool,
-        direct: &mut dyn SendNow,
-    ) {
+    /// Takes what is no short message.
+    #[inline(never)]
+    fn poll_other<'r>(&mut self, id: SlotId, received: &'r mut Received<'_>) -> Other<'r> {
+        let (event, is_open) = match self.table.poll_event(id, received) {
+            Ok(Some(polled)) => polled,
+            Ok(None) => return Other::Nothing,
+            Err(violation) => {
+                self.handle_violation(id, violation);
+                return Other::Nothing;
+            }
+        };
         match event {
-            Event::Message(message) => self.handle_message(id, message, is_open, direct),
+            Event::Message(message) if is_open => return Other::Message(message),
+            // After our close frame nobody reads it (RFC 6455, section 7.1.2).
+            Event::Message(_) => {}
             Event::Ping(payload) => self.handle_ping(id, payload, is_open),
             Event::Pong(payload) => self.handle_pong(id, payload, is_open),
             Event::Close(frame) => {
@@ -45,17 +62,12 @@ impl<H: Handler> Connections<H> {
                 self.close(id, &closed, Ending::Clean);
             }
         }
+        Other::Handled
     }
 
     #[inline]
-    fn handle_message(
-        &mut self,
-        id: SlotId,
-        message: Message<'_>,
-        is_open: bool,
-        direct: &mut dyn SendNow,
-    ) {
-        if !self.count_received(id, message.len(), true, is_open) {
+    fn handle_message(&mut self, id: SlotId, message: Message<'_>, direct: &mut dyn SendNow) {
+        if !self.count_received(id, message.len(), true) {
             return;
         }
         let metrics = &mut self.table.metrics;
@@ -65,13 +77,9 @@ impl<H: Handler> Connections<H> {
         handler.on_message(&mut conn, message);
     }
 
-    /// Whether something that came has anyone to be read by.
+    /// Whether something that came is within the rates; else it is the last.
     #[inline]
-    fn count_received(&mut self, id: SlotId, len: usize, is_message: bool, is_open: bool) -> bool {
-        // After our close frame it has not (RFC 6455, section 7.1.2).
-        if !is_open {
-            return false;
-        }
+    fn count_received(&mut self, id: SlotId, len: usize, is_message: bool) -> bool {
         let is_within = self.table.count_received(id, len, is_message);
         if !is_within {
             self.table.shut_down(id, Closing::TooFast);
@@ -80,7 +88,7 @@ impl<H: Handler> Connections<H> {
     }
 
     fn handle_ping(&mut self, id: SlotId, payload: &[u8], is_open: bool) {
-        if self.count_received(id, payload.len(), false, is_open) {
+        if is_open && self.count_received(id, payload.len(), false) {
             self.table.metrics.pings_received += 1;
             self.table.handle_ping(id);
             let (handler, mut conn) = self.conn(id);
@@ -89,7 +97,7 @@ impl<H: Handler> Connections<H> {
     }
 
     fn handle_pong(&mut self, id: SlotId, payload: &[u8], is_open: bool) {
-        if !self.count_received(id, payload.len(), false, is_open) {
+        if !is_open || !self.count_received(id, payload.len(), false) {
             return;
         }
         let answered = self.table.answered(payload);
