@@ -189,18 +189,18 @@ impl Poll {
         }
         let Some(socket) = connection.socket.as_ref() else { return Receive::Nothing };
         let received = loop {
-            match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+            match recv(socket, &mut **buffer, RecvFlags::DONTWAIT) {
                 Err(Errno::INTR) => {}
-                received => break received.map(|(len, _)| len).map_err(io::Error::from),
+                received => break received,
             }
         };
         match received {
-            Ok(0) => {
+            Ok((0, _)) => {
                 flags.set(Flags::ENDED, true);
                 let is_broken = flags.has(Flags::BROKEN);
                 Receive::Ended(is_broken.then(|| ErrorKind::BrokenPipe.into()))
             }
-            Ok(len) => {
+            Ok((len, _)) => {
                 // After a short read the next bytes raise a new edge; a FIN that is already there
                 // does not.
                 let is_readable = len == buffer.len() || flags.has(Flags::READ_CLOSED);
@@ -208,7 +208,7 @@ impl Poll {
                 self.sockets.queue_receive(id);
                 Receive::Bytes(len)
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(Errno::WOULDBLOCK) => {
                 flags.set(Flags::READABLE, false);
                 if !flags.has(Flags::FAILED) {
                     return Receive::Nothing;
@@ -218,7 +218,7 @@ impl Poll {
             }
             Err(error) => {
                 flags.set(Flags::ENDED, true);
-                Receive::Ended(Some(error))
+                Receive::Ended(Some(error.into()))
             }
         }
     }
@@ -339,11 +339,12 @@ impl Driver for Poll {
         sends: impl Iterator<Item = (SlotId, &'b [u8])>,
         until: Option<Instant>,
     ) -> io::Result<()> {
-        for (id, bytes) in sends {
+        // Each part of a chain of iterators by itself, not one by one from whichever it is.
+        sends.for_each(|(id, bytes)| {
             if let Some(sent) = self.sockets.send(id, bytes) {
                 self.shorts.push_back((id, sent));
             }
-        }
+        });
         let timeout = self.timeout(until);
         #[cfg(feature = "driver")]
         let timeout = self.time(timeout)?;

@@ -4,15 +4,16 @@ use crate::{
     driver::{ListenerId, SendNow},
     parts::slots::{SLOTS_RESERVED, SlotId},
 };
-use socket2::Socket;
-use std::{
-    collections::VecDeque,
-    io::{self, ErrorKind, IoSlice},
+use rustix::{
+    io::Errno,
+    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
 };
+use socket2::Socket;
+use std::{collections::VecDeque, io::IoSlice};
 
 /// No signal, and no wait either: somebody else may have the same stream, as one that is adopted, and make it
 /// one that waits.
-const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// See the [module](self).
 pub(super) struct Sockets {
@@ -106,7 +107,7 @@ impl Sockets {
     /// Sends what the kernel takes at once: how much, if that was not all.
     #[inline]
     pub(super) fn send(&mut self, id: SlotId, bytes: &[u8]) -> Option<usize> {
-        self.send_by(id, bytes.len(), |socket| socket.send_with_flags(bytes, SEND_FLAGS))
+        self.send_by(id, bytes.len(), |socket| send(socket, bytes, SEND_FLAGS))
     }
 
     #[inline]
@@ -114,7 +115,7 @@ impl Sockets {
         &mut self,
         id: SlotId,
         len: usize,
-        send: impl Fn(&Socket) -> io::Result<usize>,
+        send: impl Fn(&Socket) -> Result<usize, Errno>,
     ) -> Option<usize> {
         let connection = self.connection(id)?;
         let socket = connection.socket.as_ref()?;
@@ -125,8 +126,8 @@ impl Sockets {
                     return None;
                 }
                 Ok(sent) => break sent,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => break 0,
                 // It is told by receiving, which may still find bytes.
                 Err(_) => {
                     connection.flags.set(Flags::FAILED | Flags::BROKEN, true);
@@ -152,8 +153,9 @@ impl Sockets {
 impl SendNow for Sockets {
     fn send_now(&mut self, id: SlotId, slices: &[IoSlice<'_>]) -> Option<usize> {
         let len = slices.iter().map(|slice| slice.len()).sum();
-        let sent =
-            self.send_by(id, len, |socket| socket.send_vectored_with_flags(slices, SEND_FLAGS));
+        let sent = self.send_by(id, len, |socket| {
+            sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), SEND_FLAGS)
+        });
         Some(sent.unwrap_or(len))
     }
 }
