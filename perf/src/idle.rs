@@ -350,6 +350,24 @@ mod tests {
     }
 
     #[test]
+    fn what_compression_was_agreed_on_is_told_though_nothing_is_sent() {
+        use quelea::deflate::{Policy, Settings};
+        let config = Config { deflate: Settings::new(Policy::Shared), ..Config::default() };
+        let server = crate::testing::TestServer::start(config, |_| Echo);
+        let (address, pid) = (server.address, std::process::id());
+        for messages in [0, 2] {
+            let options = format!(
+                "ws://{address}/ --server-pid {pid} --connections 4 --before 1 --seconds 0.02 \
+                 --deflate takeover --messages {messages}"
+            );
+            let report = run_on::<Poll>(&parse(&options).unwrap()).unwrap();
+            let agreed =
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+            assert_eq!(report.counts["deflate"].counts[agreed], 5);
+        }
+    }
+
+    #[test]
     fn a_server_that_does_not_hold_its_connections_is_not_measured() {
         struct Closes(usize);
         impl Handler for Closes {

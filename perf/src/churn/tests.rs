@@ -132,3 +132,18 @@ fn a_server_that_is_not_there_is_an_error() {
     let error = measure::<Poll>(&options).unwrap_err().to_string();
     assert!(error.starts_with("connect: "), "{error}");
 }
+
+#[test]
+fn connections_that_compress_are_opened_used_and_counted() {
+    use quelea::deflate::{Policy, Settings};
+    let config = Config { deflate: Settings::new(Policy::Shared), ..Config::default() };
+    let make = |_| Echo { is_silent: false, ends: Ends::default() };
+    let server = TestServer::start(config, make);
+    let options = "--seconds 0.3 --warm-up 0 --messages 2 --size 1000 --deflate shared";
+    let options = parse(&format!("ws://{}/ {options}", server.address)).unwrap();
+    let report = measure::<Poll>(&options).unwrap();
+    let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    let opened = report.figures["connections"].value as u64;
+    assert!(opened > 10 && report.counts["deflate"].counts[agreed] >= opened, "{opened}");
+    assert!(report.counts["errors"].counts.is_empty());
+}

@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// What it is made of.
     #[arg(long, visible_alias = "payload", default_value = "text")]
     kind: Kind,
-    /// Not to the floor, which sends what is published as it is.
+    /// Offered to the server alone: the floor sends what is published as it is.
     #[command(flatten)]
     #[serde(flatten)]
     deflate: Deflate,
