@@ -72,7 +72,8 @@ impl Context {
     }
 
     /// How many bytes of payload the message of the last event took on the wire, if it was compressed; 0 if it was
-    /// not, and when asked again. For those who count what peers send: what inflates to nothing costs time as well.
+    /// not, and when asked again. It is to be asked before the next event is polled for.
+    /// For those who count what peers send: what inflates to nothing costs time as well.
     #[cfg(feature = "deflate")]
     pub const fn take_compressed_bytes(&mut self) -> usize {
         std::mem::replace(&mut self.compressed_bytes, 0)

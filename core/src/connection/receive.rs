@@ -128,6 +128,10 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
         if let Some(message) = self.poll_message(received, context) {
+        #[cfg(feature = "deflate")]
+        {
+            context.compressed_bytes = 0;
+        }
             return Ok(Some(Event::Message(message)));
         }
         self.poll_any(received, context, out)

@@ -155,8 +155,33 @@ fn what_a_message_took_on_the_wire_is_told_once_and_not_of_those_that_failed_or_
         ([masked(0x01, b"pl"), masked(0x80, b"ain")].concat(), 0),
         (masked(0xc1, b"\x07"), 0),
     ] {
-        server.receive(&bytes);
-        assert_eq!(server.context.take_compressed_bytes(), expected, "{bytes:x?}");
-        assert_eq!(server.context.take_compressed_bytes(), 0);
+        let End { connection, context, out, .. } = &mut server;
+        let mut input = bytes.clone();
+        // The first poll takes all: what is told is that of the event.
+        let _ = connection.poll_event(&mut Received::new(&mut input), context, out);
+        assert_eq!(context.take_compressed_bytes(), expected, "{bytes:x?}");
+        assert_eq!(context.take_compressed_bytes(), 0);
     }
+}
+
+#[test]
+fn what_a_message_took_on_the_wire_is_not_told_of_another_that_comes_after_it() {
+    let mut server = server(BY_ITSELF);
+    let compressed = masked(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    // Nobody asks, as for what comes after a close frame.
+    server.receive(&compressed);
+    let mut other = Connection::new(Role::Server);
+    let mut bytes = masked(0x81, b"plain");
+    let message = other.poll_message(&mut Received::new(&mut bytes), &server.context);
+    assert_eq!(message, Some(Message::Text("plain")));
+    assert_eq!(server.context.take_compressed_bytes(), 0);
+    // Nor of one that stands behind it in what was received.
+    let mut bytes = [compressed, masked(0x81, b"plain")].concat();
+    let mut received = Received::new(&mut bytes);
+    for expected in ["Hello", "plain"] {
+        let End { connection, context, out, .. } = &mut server;
+        let event = connection.poll_event(&mut received, context, out);
+        assert_eq!(event, Ok(Some(Event::Message(Message::Text(expected)))));
+    }
+    assert_eq!(server.context.take_compressed_bytes(), 0);
 }
