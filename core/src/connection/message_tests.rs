@@ -4,7 +4,7 @@ use super::{
     tests::{End, Owned, frames},
     *,
 };
-use crate::{CloseCode, message::Message};
+use crate::{CloseCode, Limits, message::Message};
 use proptest::prelude::*;
 
 /// What a loop does that asks for short messages first.
@@ -59,4 +59,40 @@ fn what_is_no_short_message_of_a_client_is_left_as_it_is() {
         drop(received);
         assert_eq!(input, bytes);
     }
+}
+
+#[test]
+fn only_a_server_that_may_send_and_has_nothing_under_way_gets_short_messages() {
+    let limits = Limits { message_bytes_max: 1, ..Limits::default() };
+    let mut ends = [
+        End::new(Role::Client),
+        End::with_limits(Role::Server, limits),
+        End::new(Role::Server),
+        End::new(Role::Server),
+        End::new(Role::Server),
+        End::new(Role::Server),
+    ];
+    ends[2].close(CloseCode::NORMAL, "").unwrap();
+    ends[3].receive(b"\x88\x80\0\0\0\0");
+    ends[4].receive(b"\x01\x80\0\0\0\0");
+    ends[5].receive(b"\x81");
+    for (index, end) in ends.iter_mut().enumerate() {
+        let mut input = *b"\x81\x82\0\0\0\0hi";
+        let mut received = Received::new(&mut input);
+        assert_eq!(end.connection.poll_message(&mut received, &end.context), None, "{index}");
+        assert!(!received.is_done(), "{index}");
+    }
+}
+
+#[test]
+fn a_violation_that_was_found_is_not_told_of_a_connection_that_ended_before() {
+    let mut end = End::new(Role::Server);
+    let mut input = *b"\x81\x81\0\0\0\0\xff";
+    let mut received = Received::new(&mut input);
+    assert_eq!(end.connection.poll_message(&mut received, &end.context), None);
+    assert!(!received.is_done());
+    end.receive(b"\x88\x80\0\0\0\0");
+    let event = end.connection.poll_event(&mut received, &mut end.context, &mut end.out);
+    assert_eq!(event, Ok(None));
+    assert!(received.is_done());
 }

@@ -66,10 +66,11 @@ impl<'i> Received<'i> {
 }
 
 impl Connection {
-    /// The next event of `received`, if it is a message of a client in one frame of at most 125 bytes, and
-    /// nothing is under way before it: most of what servers get. On `None` the next event is one for
-    /// [`Connection::poll_event`], which takes these as well: this is its first part, for loops in which each
-    /// instruction counts.
+    /// The next event of `received`, if it is a message of a client in one frame of at most 125 bytes,
+    /// nothing is under way before it, and we sent no close frame yet: most of what servers get. On `None` the
+    /// next event is one for [`Connection::poll_event`], which takes these as well, and has to be called before
+    /// `received` is dropped, unless that [is done](Received::is_done): it may have a violation to tell. This is
+    /// its first part, for loops in which each instruction counts.
     ///
     /// ```
     /// use quelea_core::{Connection, Context, Event, Limits, Message, Received, Role};
@@ -127,11 +128,11 @@ impl Connection {
         context: &mut Context,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'r>>, Violation> {
-        if let Some(message) = self.poll_message(received, context) {
         #[cfg(feature = "deflate")]
         {
             context.compressed_bytes = 0;
         }
+        if let Some(message) = self.poll_message(received, context) {
             return Ok(Some(Event::Message(message)));
         }
         self.poll_any(received, context, out)
@@ -148,7 +149,7 @@ impl Connection {
             received.release(context);
         }
         if self.is_finished() {
-            received.input = &mut [];
+            (received.input, received.violation) = (&mut [], None);
             return Ok(None);
         }
         match self.next_event(received, context, out) {
