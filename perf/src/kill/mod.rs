@@ -195,6 +195,10 @@ fn kill(plan: &Plan<'_>) -> Counts {
         *counts.ends.entry(how.name().to_owned()).or_default() += 1;
         let result =
             connect(plan.target, &mut rng).map_err(Fault::Failure).and_then(|mut stream| {
+                // Nobody has broken a rule so far.
+                if way.opens() {
+                    open(plan.target, &mut stream).map_err(Fault::Failure)?;
+                }
                 let acted = act(way, plan.target, &mut stream, &mut rng);
                 let ended = end(how, stream);
                 match acted {

@@ -57,6 +57,32 @@ fn an_answer_that_is_no_echo_is_found() {
 }
 
 #[test]
+fn a_server_that_ends_connections_in_their_handshakes_is_found_whatever_they_were_to_do() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the process.
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let target = format!("ws://{address}/").parse().unwrap();
+    let plan = Plan {
+        target: &target,
+        seed: 7,
+        rate: 1000.0,
+        count: 100,
+        start: clock::now(),
+        next: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+    };
+    let counts = kill(&plan);
+    let open: u64 = Way::ALL
+        .iter()
+        .filter(|way| way.opens())
+        .filter_map(|way| counts.ways.get(way.name()))
+        .sum();
+    assert!(open > 50, "{:?}", counts.ways);
+    assert_eq!(counts.failures.values().sum::<u64>(), open, "{:?}", counts.failures);
+}
+
+#[test]
 fn what_cannot_be_done_is_refused() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(measured(&format!("ws://{free}/")).is_err());

@@ -61,6 +61,11 @@ impl Way {
         Self::Violation,
     ];
 
+    /// Whether it begins with an opening handshake, as all have to do it.
+    pub(super) const fn opens(self) -> bool {
+        !matches!(self, Self::Leave | Self::HalfHandshake | Self::UnreadHandshake)
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Leave => "nothing",
@@ -136,7 +141,8 @@ pub(super) fn open(target: &Target, stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Does all of it, until the server ends the connection; it may do so at any time.
+/// Does all of it, behind the opening handshake if it has one, until the server ends the connection; it may do so
+/// at any time.
 pub(super) fn act(
     way: Way,
     target: &Target,
@@ -144,16 +150,12 @@ pub(super) fn act(
     rng: &mut Rng,
 ) -> io::Result<()> {
     match way {
-        Way::Leave => return Ok(()),
+        Way::Leave => {}
         Way::HalfHandshake => {
             let request = upgrade(target);
-            return stream.write_all(&request[..rng.usize(1..request.len())]);
+            stream.write_all(&request[..rng.usize(1..request.len())])?;
         }
-        Way::UnreadHandshake => return stream.write_all(&upgrade(target)),
-        _ => open(target, stream)?,
-    }
-    match way {
-        Way::Leave | Way::HalfHandshake | Way::UnreadHandshake => {}
+        Way::UnreadHandshake => stream.write_all(&upgrade(target))?,
         Way::HalfFrame => {
             let bytes = frame(BINARY, &vec![7; rng.usize(0..100_000)]);
             stream.write_all(&bytes[..rng.usize(1..bytes.len())])?;
