@@ -116,7 +116,9 @@ pub struct Config {
 
     /// The most connections of all workers; beyond it, 503 with `Retry-After`. Default: 1,000,000,
     /// which the limit on descriptors undercuts nearly everywhere, but not with
-    /// [`DriverKind::Uring`](crate::DriverKind::Uring).
+    /// [`DriverKind::Uring`](crate::DriverKind::Uring): there each worker has a table of 8 bytes for each connection,
+    /// or for each descriptor that the process may have if these are fewer. It is made as the server starts, so
+    /// that where a million are allowed, 8 MB for each worker are spared by a smaller number.
     pub connections_max: usize,
     /// The most connections from one IP address; beyond it, 429 with `Retry-After`. Default:
     /// `None`, because behind a proxy all clients have its address. It takes 17 bytes a connection.
