@@ -14,7 +14,7 @@ pub(crate) struct Measured {
     pub(crate) length: Duration,
     /// Came back in that time.
     pub(crate) messages: u64,
-    goodput: u64,
+    pub(super) goodput: u64,
     pub(crate) recorder: Recorder,
     stats: Stats,
     /// Of each process.
