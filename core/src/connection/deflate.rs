@@ -3,7 +3,7 @@
 use super::{Connection, Context, SendError};
 use crate::{
     Role,
-    deflate::{Compress, Parameters, Takeover, WindowBits},
+    deflate::{Compress, Parameters, Policy, Takeover, WindowBits},
     frame::{self, Header, RSV1},
     message::Message,
     opcode::Opcode,
@@ -24,7 +24,11 @@ impl Connection {
     /// If the peer may refer to its earlier messages, room for them is reserved in the context's budget
     /// until the connection is dropped. A connection stays with the context that it was made with.
     pub fn with_deflate(role: Role, parameters: &Parameters, context: &Context) -> Self {
-        let (send, receive) = parameters.directions(role);
+        let (mut send, receive) = parameters.directions(role);
+        if let Policy::Takeover { window_bits, .. } = context.streams.settings.policy {
+            // Less than the peer allows is always right (RFC 7692, section 7.1.2), and is what we have room for.
+            send.window_bits = send.window_bits.min(window_bits);
+        }
         let mut connection = Self::new(role);
         connection.deflate = Some(send.window_bits);
         if let Some(takeover) = Takeover::new(send, receive, &context.streams.budget) {

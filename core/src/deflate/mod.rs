@@ -49,7 +49,7 @@ use std::num::NonZeroU8;
 
 pub(crate) use inflate::{Inflater, Output};
 pub(crate) use parameters::{Agreement, NAME, agree};
-pub use parameters::{Offer, Parameters};
+pub use parameters::{InvalidOffer, Offer, Parameters};
 pub(crate) use streams::Streams;
 pub(crate) use window::Takeover;
 

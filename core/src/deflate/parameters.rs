@@ -3,14 +3,22 @@
 use super::{Policy, WindowBits};
 use crate::{
     Role,
-    handshake::extensions::{Extension, Parameter, Value},
+    handshake::extensions::{Extension, Parameter, Value, extensions},
 };
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// The extension's token (section 7).
 pub(crate) const NAME: &str = "permessage-deflate";
 
-/// What a client offers (section 7.1). Shown, it is an element of `Sec-WebSocket-Extensions`.
+/// What a client offers (section 7.1). Shown, it is an element of `Sec-WebSocket-Extensions`, and it can be parsed
+/// from one.
+///
+/// ```
+/// use quelea_core::deflate::{Offer, WindowBits};
+/// let offer: Offer = "permessage-deflate; client_max_window_bits".parse()?;
+/// assert_eq!(offer.client_max_window_bits, Some(WindowBits::MAX));
+/// # Ok::<(), quelea_core::deflate::InvalidOffer>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Offer {
     /// The server is to compress each message by itself.
@@ -22,6 +30,36 @@ pub struct Offer {
     /// The server may limit the client's window. Below [`WindowBits::MAX`], the client will use no larger one than
     /// this, whatever the answer says (section 7.1.2.2).
     pub client_max_window_bits: Option<WindowBits>,
+}
+
+/// The text offers no permessage-deflate that a client of ours could keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidOffer;
+
+impl fmt::Display for InvalidOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an offer is permessage-deflate with, each at most once, server_no_context_takeover, \
+             client_no_context_takeover, server_max_window_bits=9 to 15, and client_max_window_bits \
+             (=9 to 15)",
+        )
+    }
+}
+
+impl std::error::Error for InvalidOffer {}
+
+impl FromStr for Offer {
+    type Err = InvalidOffer;
+
+    /// Reads one element of `Sec-WebSocket-Extensions`. A window of 8 bits, which the RFC allows, is none that can
+    /// be kept to ([`WindowBits`]).
+    fn from_str(text: &str) -> Result<Self, InvalidOffer> {
+        let mut elements = extensions(std::iter::once(text.as_bytes()));
+        let (Some(Ok(extension)), None) = (elements.next(), elements.next()) else {
+            return Err(InvalidOffer);
+        };
+        Raw::read(&extension).and_then(Raw::into_offer).ok_or(InvalidOffer)
+    }
 }
 
 /// What was agreed on (section 7.1). Shown, it is the element of `Sec-WebSocket-Extensions` that says so.
@@ -247,6 +285,19 @@ impl Raw {
             }
         }
         Some(raw)
+    }
+
+    /// `None` if a window is one of 8 bits.
+    fn into_offer(self) -> Option<Offer> {
+        let bits =
+            |bits: Option<u8>| bits.map_or(Some(None), |bits| WindowBits::new(bits).map(Some));
+        let allowed = self.client_max_window_bits.map(|bits| bits.unwrap_or(WindowBits::MAX.get()));
+        Some(Offer {
+            server_no_context_takeover: self.server_no_context_takeover,
+            client_no_context_takeover: self.client_no_context_takeover,
+            server_max_window_bits: bits(self.server_max_window_bits)?,
+            client_max_window_bits: bits(allowed)?,
+        })
     }
 }
 

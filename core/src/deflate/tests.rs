@@ -168,6 +168,54 @@ fn checked(offers: &[Offer], answer: &str) -> Result<Option<Parameters>, ClientH
     checked
 }
 
+#[test]
+fn rfc7692_7_1_2_what_is_sent_keeps_to_our_own_window_if_the_peer_allows_a_larger_one() {
+    for (policy, bits) in [(takeover(10, MIB), 10), (takeover(15, MIB), 15), (Policy::Shared, 15)] {
+        let context = Context::new(Limits::default(), [0; 32]).with_deflate(Settings::new(policy));
+        let connection =
+            crate::Connection::with_deflate(Role::Client, &Parameters::default(), &context);
+        assert_eq!(connection.compressed_window(), WindowBits::new(bits), "{policy:?}");
+    }
+}
+
+#[test]
+fn rfc7692_7_1_what_an_offer_is_shown_as_is_read_as_that_offer() {
+    let windows: Vec<_> = (8..=15).map(WindowBits::new).collect();
+    for bits in 0..4 {
+        for server_max_window_bits in windows.iter().copied() {
+            for client_max_window_bits in windows.iter().copied() {
+                let offer = Offer {
+                    server_no_context_takeover: bits & 1 > 0,
+                    client_no_context_takeover: bits & 2 > 0,
+                    server_max_window_bits,
+                    client_max_window_bits,
+                };
+                assert_eq!(offer.to_string().parse(), Ok(offer));
+            }
+        }
+    }
+}
+
+#[test]
+fn rfc7692_7_1_what_nobody_may_offer_or_keep_to_is_no_offer() {
+    for text in [
+        "",
+        "permessage-bzip2",
+        "permessage-deflate, permessage-deflate",
+        "permessage-deflate;",
+        "permessage-deflate; x",
+        "permessage-deflate; server_no_context_takeover=1",
+        "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; client_max_window_bits=8",
+        "permessage-deflate; client_max_window_bits=16",
+        "permessage-deflate; client_max_window_bits=09",
+    ] {
+        assert_eq!(text.parse::<Offer>(), Err(InvalidOffer), "{text}");
+    }
+}
+
 fn checked_parameters(
     offer: Offer,
     answer: &str,

@@ -71,7 +71,7 @@ fn what_did_not_shrink_leaves_nothing_to_what_is_compressed_next() {
 
 #[test]
 fn a_window_that_was_given_back_is_begun_anew() {
-    let policy = takeover(12, 1 << 20);
+    let policy = takeover(15, 1 << 20);
     let mut server = end(Role::Server, policy, Parameters::default());
     let mut client = end(Role::Client, policy, Parameters::default());
     let (first, second) = (send(&mut server, JSON), send(&mut server, JSON));
@@ -118,7 +118,7 @@ fn connections_that_send_in_turn_each_refer_to_their_own_messages() {
 
 #[test]
 fn beyond_the_budget_messages_are_compressed_by_themselves() {
-    let policy = takeover(10, 1 << 10);
+    let policy = takeover(15, 1 << 10);
     let parameters = Parameters { client_no_context_takeover: true, ..Parameters::default() };
     let mut first = end(Role::Server, policy, parameters);
     let lengths: Vec<_> = (0..3).map(|_| send(&mut first, JSON).len()).collect();
