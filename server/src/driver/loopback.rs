@@ -1,9 +1,10 @@
 //! The contract's world of real sockets, for the drivers of the kernel.
 
 use super::{
-    Driver, Listener, ListenerId,
+    Completion, Driver, Listener, ListenerId,
     contract::{Peer, World},
 };
+use crate::parts::slots::SlotId;
 use socket2::Socket;
 use std::{
     io::{Read, Write},
@@ -130,6 +131,90 @@ impl Peer for Socket {
     fn reset(self) {
         self.set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// What the contract says of [`Driver::finish_accept`]; only a real listener refuses who comes later.
+pub(super) fn finishing_accepts_those_that_wait_and_refuses_who_comes_later<K: Kind>() {
+    let mut world = Tcp::<K, false>::new();
+    // More than a turn; the driver has not looked at the listener yet.
+    let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
+    let listener = world.listener();
+    world.driver.finish_accept(listener);
+    let mut accepted = 0;
+    loop {
+        let until = world.driver.now() + Duration::from_millis(20);
+        world.driver.wait([].into_iter(), Some(until)).unwrap();
+        let before = accepted;
+        while let Some(completion) = world.driver.next() {
+            assert!(matches!(completion, Completion::Accepted { .. }));
+            accepted += 1;
+        }
+        if accepted == before {
+            break;
+        }
+    }
+    assert_eq!(accepted, 70);
+    assert!(TcpStream::connect(world.address).is_err());
+    // What is done already may be asked for again.
+    world.driver.finish_accept(listener);
+    world.driver.stop_accept(listener);
+    assert!(world.driver.next().is_none());
+}
+
+/// Of a peer whose bytes never end, some are told in each wait, and then the others'.
+pub(super) fn a_flood_does_not_starve_the_others<K: Kind>() {
+    let mut driver = K::driver();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    driver.listen(Listener::Tcp(listener)).unwrap();
+    let mut busy = TcpStream::connect(address).unwrap();
+    let mut quiet = TcpStream::connect(address).unwrap();
+    let mut opened = 0;
+    while opened < 2 {
+        driver.wait([].into_iter(), None).unwrap();
+        let mut sockets = Vec::new();
+        while let Some(completion) = driver.next() {
+            if let Completion::Accepted { socket, .. } = completion {
+                sockets.push(socket);
+            }
+        }
+        for socket in sockets {
+            driver.open(SlotId::new(opened, 1), socket).unwrap();
+            opened += 1;
+        }
+    }
+    let flood = std::thread::spawn(move || {
+        let bytes = vec![0; 1 << 20];
+        // Until the driver ends.
+        while busy.write_all(&bytes).is_ok() {}
+    });
+    let mut of_busy = 0;
+    // How much of the busy one comes before the quiet one's, once that was sent.
+    let mut ahead = None;
+    loop {
+        driver.wait([].into_iter(), None).unwrap();
+        let mut is_over = false;
+        while let Some(completion) = driver.next() {
+            let Completion::Received { id, bytes, .. } = completion else { continue };
+            if id.index() == 1 {
+                is_over = true;
+                break;
+            }
+            of_busy += bytes.len();
+            if let Some(ahead) = &mut ahead {
+                *ahead += bytes.len();
+                assert!(*ahead < 16 << 20, "the quiet one waits");
+            } else if of_busy > 4 << 20 {
+                quiet.write_all(b"short").unwrap();
+                ahead = Some(0);
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    drop(driver);
+    flood.join().unwrap();
 }
 
 /// The suite over Unix sockets. They have no RST: their end is a FIN, however it comes.

@@ -108,6 +108,9 @@ pub trait Driver {
     /// already.
     fn is_behind(&self) -> bool;
 
+    /// Gives back the memory that only busier times need: for a time of quiet.
+    fn trim(&mut self) {}
+
     /// What lets another thread end a wait.
     fn waker(&self) -> Arc<dyn Wake>;
 }

@@ -468,6 +468,7 @@ impl<H: Handler, D: Driver> Worker<H, D> {
         self.mail.shrink_to_fit();
         self.taken.shrink_to_fit();
         self.adoptions.trim();
+        self.driver.trim();
         // It holds up all threads that allocate: so the last worker to be quiet does it for all.
         self.publish_counts();
         if self.member.hub.counters.iter().all(|one| one.is_quiet.load(Ordering::Relaxed)) {

@@ -398,6 +398,11 @@ impl Driver for Poll {
         self.is_behind
     }
 
+    fn trim(&mut self) {
+        self.sockets.ready.shrink_to(2 * EVENTS_MAX);
+        self.shorts.shrink_to(EVENTS_MAX);
+    }
+
     fn waker(&self) -> Arc<dyn Wake> {
         self.waker.clone()
     }

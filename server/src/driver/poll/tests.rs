@@ -3,12 +3,15 @@ use crate::{
     driver::{
         Completion, Driver,
         contract::{World, contract},
-        loopback::{Kind, Tcp, Unix, unix_contract},
+        loopback::{
+            Kind, Tcp, Unix, a_flood_does_not_starve_the_others,
+            finishing_accepts_those_that_wait_and_refuses_who_comes_later, unix_contract,
+        },
     },
     parts::slots::SlotId,
 };
 use socket2::{Domain, Socket, Type};
-use std::{io::Write, net::TcpStream, os::unix::net::UnixStream, time::Duration};
+use std::{io::Write, os::unix::net::UnixStream, time::Duration};
 
 struct OfPoll;
 
@@ -111,30 +114,12 @@ fn a_wait_that_found_as_much_as_it_can_take_says_so() {
 
 #[test]
 fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later() {
-    let mut world = Tcp::<OfPoll, false>::new();
-    // More than a turn; the driver has not looked at the listener yet.
-    let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
-    let listener = world.listener();
-    world.driver.finish_accept(listener);
-    let mut accepted = 0;
-    loop {
-        let until = world.driver.now() + Duration::from_millis(20);
-        world.driver.wait([].into_iter(), Some(until)).unwrap();
-        let before = accepted;
-        while let Some(completion) = world.driver.next() {
-            assert!(matches!(completion, Completion::Accepted { .. }));
-            accepted += 1;
-        }
-        if accepted == before {
-            break;
-        }
-    }
-    assert_eq!(accepted, 70);
-    assert!(TcpStream::connect(world.address).is_err());
-    // What is done already may be asked for again.
-    world.driver.finish_accept(listener);
-    world.driver.stop_accept(listener);
-    assert!(world.driver.next().is_none());
+    finishing_accepts_those_that_wait_and_refuses_who_comes_later::<OfPoll>();
+}
+
+#[test]
+fn a_peer_that_sends_faster_than_it_is_read_does_not_starve_the_others() {
+    a_flood_does_not_starve_the_others::<OfPoll>();
 }
 
 #[test]

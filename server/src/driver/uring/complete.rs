@@ -6,7 +6,7 @@ use super::{
     any,
     connection::{Connection, Flags},
     find,
-    operation::Subject,
+    operation::{Standing, Subject},
 };
 use crate::parts::slots::SlotId;
 use io_uring::cqueue;
@@ -106,8 +106,8 @@ impl Uring {
                 self.is_watching_wakes &= cqueue::more(completion.flags());
                 Some(Told::Woken)
             }
-            Subject::Cancel(id) => {
-                self.complete_cancel(id, result);
+            Subject::Cancel(standing, id) => {
+                self.complete_cancel(standing, id, result);
                 None
             }
             // What failed is seen elsewhere: a cancellation of nothing.
@@ -117,10 +117,10 @@ impl Uring {
 
     /// A cancellation failed: that is as it should be if what it was for had ended before, which was told
     /// before.
-    fn complete_cancel(&mut self, id: SlotId, result: i32) {
+    pub(super) fn complete_cancel(&mut self, standing: Standing, id: SlotId, result: i32) {
         if let Some(connection) = any(&mut self.sockets.connections, id)
             && result == -libc::ENOENT
-            && connection.flags.is_cancelling()
+            && connection.flags.is_cancelling(standing)
         {
             self.sockets.ring.cancel_missed();
         }

@@ -1,7 +1,7 @@
 //! What the driver knows of one slot, and what the kernel is doing for it.
 
 use super::{
-    operation::{Operation, Subject},
+    operation::{Operation, Standing, Subject},
     ring::Ring,
 };
 use crate::parts::slots::SlotId;
@@ -67,10 +67,19 @@ impl Flags {
         self.has(Self::HELD) && (!self.has(Self::PAUSED) || self.has(Self::FAILED))
     }
 
-    /// Whether something is under way that was cancelled.
-    pub(super) const fn is_cancelling(self) -> bool {
-        let is_receive_ending = self.has(Self::RECEIVING) && self.has(Self::CANCELLING);
-        is_receive_ending || (self.has(Self::CLOSING) && self.has(Self::CANCELLABLE))
+    /// The flag that stands for it while it is under way.
+    const fn of(standing: Standing) -> u16 {
+        match standing {
+            Standing::Receive => Self::RECEIVING,
+            Standing::Failure => Self::WATCHING_FAILURE,
+            Standing::Room => Self::WATCHING_ROOM,
+        }
+    }
+
+    /// Whether this is under way, though it was cancelled.
+    pub(super) const fn is_cancelling(self, standing: Standing) -> bool {
+        let is_receive_ending = matches!(standing, Standing::Receive) && self.has(Self::CANCELLING);
+        self.has(Self::of(standing)) && (is_receive_ending || self.has(Self::CLOSING))
     }
 
     /// Whether the kernel is done with it.
@@ -99,7 +108,7 @@ impl Connection {
         if flags.has(Flags::RECEIVING) {
             if is_open && !is_standing && !flags.has(Flags::CANCELLING) {
                 flags.set(Flags::CANCELLING, true);
-                ring.cancel(file, Subject::Receive(id), id);
+                ring.cancel(file, Standing::Receive, id);
             }
         } else if is_wanted && has_failed {
             flags.set(Flags::RECEIVING | Flags::CANCELLING, true);
@@ -113,7 +122,9 @@ impl Connection {
             flags.set(Flags::WATCHING_FAILURE, true);
             ring.push(&Operation::watch_failure(file, id));
         }
-        if flags.has(Flags::BLOCKED) && !has_failed && !flags.has(Flags::WATCHING_ROOM) {
+        // That it failed is told by receiving, unless that has ended.
+        let may_send = !has_failed || !is_open;
+        if flags.has(Flags::BLOCKED) && may_send && !flags.has(Flags::WATCHING_ROOM) {
             flags.set(Flags::WATCHING_ROOM, true);
             ring.push(&Operation::watch_room(file, id));
         }
@@ -123,13 +134,9 @@ impl Connection {
     pub(super) fn close(&mut self, id: SlotId, ring: &mut Ring) {
         let Self { file, flags, .. } = self;
         flags.set(Flags::CLOSING, true);
-        for (flag, subject) in [
-            (Flags::RECEIVING, Subject::Receive(id)),
-            (Flags::WATCHING_FAILURE, Subject::Failure(id)),
-            (Flags::WATCHING_ROOM, Subject::Room(id)),
-        ] {
-            if flags.has(flag) {
-                ring.cancel(*file, subject, id);
+        for standing in Standing::ALL {
+            if flags.has(Flags::of(standing)) {
+                ring.cancel(*file, standing, id);
             }
         }
         if !flags.has(Flags::SHUTTING_DOWN) {

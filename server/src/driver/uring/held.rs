@@ -25,6 +25,12 @@ impl Held {
         self.bytes.values().map(Vec::len).sum()
     }
 
+    /// Gives back what only many connections that are paused at once need.
+    pub(super) fn trim(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.due.shrink_to_fit();
+    }
+
     pub(super) fn remove(&mut self, id: SlotId) {
         self.bytes.remove(&id);
     }

@@ -43,6 +43,8 @@ use std::{collections::VecDeque, io, os::fd::OwnedFd, sync::Arc, time::Instant};
 const COMPLETIONS_MAX: usize = 1024;
 /// Received bytes of one wait beyond which the rest is left for the next one: there would soon be no buffers.
 const RECEIVED_BYTES_MAX: usize = 256 << 10;
+/// How many of what comes and goes there is room for all the time.
+const KEPT: usize = 1024;
 /// How many connections are accepted in a row in the end.
 const TURN: u32 = 64;
 
@@ -416,6 +418,20 @@ impl Driver for Uring {
 
     fn is_behind(&self) -> bool {
         self.is_behind
+    }
+
+    fn trim(&mut self) {
+        let Sockets { sends, unsettled, later, failed, .. } = &mut self.sockets;
+        sends.trim();
+        for ids in [unsettled, failed] {
+            ids.shrink_to(KEPT);
+        }
+        for completions in [later, &mut self.completions] {
+            completions.shrink_to(KEPT);
+        }
+        self.accepted.shrink_to(KEPT);
+        self.starved.shrink_to(KEPT);
+        self.held.trim();
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

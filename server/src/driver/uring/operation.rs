@@ -48,7 +48,27 @@ pub(super) enum Subject {
     Discard(u32),
     Wake,
     /// A cancellation for a connection, that failed.
-    Cancel(SlotId),
+    Cancel(Standing, SlotId),
+}
+
+/// What goes on for a connection until it is cancelled, or ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Receive,
+    Failure,
+    Room,
+}
+
+impl Standing {
+    pub(super) const ALL: [Self; 3] = [Self::Receive, Self::Failure, Self::Room];
+
+    const fn of(self, id: SlotId) -> Subject {
+        match self {
+            Self::Receive => Subject::Receive(id),
+            Self::Failure => Subject::Failure(id),
+            Self::Room => Subject::Room(id),
+        }
+    }
 }
 
 impl Subject {
@@ -72,8 +92,10 @@ impl Subject {
             Self::Discard(file) => pack(8, 0, file as u64),
             Self::Wake => pack(9, 0, 0),
             Self::Shutdown(id) => pack_id(10, id),
-            Self::Cancel(id) => pack_id(11, id),
-            Self::SendNow => pack(12, 0, 0),
+            Self::SendNow => pack(11, 0, 0),
+            Self::Cancel(Standing::Receive, id) => pack_id(12, id),
+            Self::Cancel(Standing::Failure, id) => pack_id(13, id),
+            Self::Cancel(Standing::Room, id) => pack_id(14, id),
         }
     }
 
@@ -93,8 +115,10 @@ impl Subject {
             8 => Self::Discard(number),
             9 => Self::Wake,
             10 => Self::Shutdown(id),
-            11 => Self::Cancel(id),
-            12 => Self::SendNow,
+            11 => Self::SendNow,
+            12 => Self::Cancel(Standing::Receive, id),
+            13 => Self::Cancel(Standing::Failure, id),
+            14 => Self::Cancel(Standing::Room, id),
             _ => Self::Nothing,
         }
     }
@@ -142,9 +166,9 @@ impl Operation {
     }
 
     /// Cancels the one operation of this name. The kernel finds it by a hash.
-    pub(super) fn cancel_one(subject: Subject, id: SlotId) -> Self {
-        let entry = opcode::AsyncCancel::new(subject.user_data()).build();
-        Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Cancel(id))
+    pub(super) fn cancel_one(standing: Standing, id: SlotId) -> Self {
+        let entry = opcode::AsyncCancel::new(standing.of(id).user_data()).build();
+        Self::new(entry.flags(Flags::SKIP_SUCCESS), Subject::Cancel(standing, id))
     }
 
     /// Cancels everything. What is still wanted has to be begun again.
@@ -255,8 +279,10 @@ mod tests {
             Subject::Discard(1 << 20),
             Subject::Wake,
             Subject::Shutdown(id),
-            Subject::Cancel(id),
             Subject::SendNow,
+            Subject::Cancel(Standing::Receive, id),
+            Subject::Cancel(Standing::Failure, id),
+            Subject::Cancel(Standing::Room, id),
         ] {
             assert_eq!(Subject::of(subject.user_data()), subject);
         }

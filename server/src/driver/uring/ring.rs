@@ -1,7 +1,7 @@
 //! The ring: what the kernel can do for it, and the one place where it is entered.
 #![allow(unsafe_code, reason = "the queues are shared with the kernel")]
 
-use super::operation::{Operation, Subject};
+use super::operation::{Operation, Standing};
 use crate::parts::slots::SlotId;
 use io_uring::{
     EnterFlags, IoUring, Submitter, cqueue,
@@ -57,7 +57,7 @@ pub(super) struct Ring {
     task_run: TaskRun,
     has_array: bool,
     /// The kernel missed something that was cancelled by its name.
-    misses_names: bool,
+    pub(super) misses_names: bool,
     /// Set with the first call: from then on all come from that thread.
     is_enabled: bool,
     /// The error number that ended it. What is in the queue then is never submitted.
@@ -200,10 +200,10 @@ impl Ring {
     }
 
     /// Cancels an operation on a file for a connection.
-    pub(super) fn cancel(&mut self, file: u32, subject: Subject, id: SlotId) {
+    pub(super) fn cancel(&mut self, file: u32, standing: Standing, id: SlotId) {
         let operation = match self.misses_names {
             true => Operation::cancel_file(file),
-            false => Operation::cancel_one(subject, id),
+            false => Operation::cancel_one(standing, id),
         };
         self.push(&operation);
     }
@@ -212,8 +212,11 @@ impl Ring {
     /// (6.11) do not find all by names; it may be too late for the file of this one.
     #[cold]
     pub(super) fn cancel_missed(&mut self) {
-        self.misses_names = true;
-        self.push(&Operation::cancel_everything());
+        // What was cancelled by its name before that is told of is among everything, too.
+        if !self.misses_names {
+            self.misses_names = true;
+            self.push(&Operation::cancel_everything());
+        }
     }
 
     /// Hands over all that was pushed, and perhaps waits. Afterwards the queue is empty, or the ring has

@@ -1,5 +1,6 @@
 //! The sends of one wait, and what was left over of them.
 
+use super::KEPT;
 use crate::parts::slots::SlotId;
 use std::collections::VecDeque;
 
@@ -17,6 +18,12 @@ impl Sends {
     /// The wait is over: completions tell of those of the next one.
     pub(super) fn begin(&mut self) {
         self.all.clear();
+    }
+
+    /// Gives back what only many sends at once need.
+    pub(super) fn trim(&mut self) {
+        self.all.shrink_to(KEPT);
+        self.shorts.shrink_to(KEPT);
     }
 
     /// The place of a send that is about to be handed over. It counts as taken, until it is said

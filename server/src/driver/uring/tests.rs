@@ -2,13 +2,13 @@ use super::{
     Uring,
     buffers::Shape,
     connection::Flags,
-    operation::{Operation, Subject},
+    operation::{Operation, Standing, Subject},
     ring::TaskRun,
 };
 use crate::address::PeerAddress;
 use crate::driver::{
     Completion, Driver, Listener,
-    contract::{World, contract},
+    contract::contract,
     loopback::{self, Kind, Unix, unix_contract},
 };
 use crate::parts::slots::SlotId;
@@ -116,30 +116,13 @@ fn without_a_place_in_its_table_accept_waits_without_spinning_and_then_goes_on()
 
 #[test]
 fn a_listener_that_finishes_accepts_those_that_wait_and_refuses_who_comes_later() {
-    let mut world = Tcp::<false>::new();
-    // More than a turn; the driver has not looked at the listener yet.
-    let _waiting: Vec<_> = (0..70).map(|_| world.connect()).collect();
-    let listener = world.listener();
-    world.driver.finish_accept(listener);
-    let mut accepted = 0;
-    loop {
-        let until = world.driver.now() + Duration::from_millis(20);
-        world.driver.wait([].into_iter(), Some(until)).unwrap();
-        let before = accepted;
-        while let Some(completion) = world.driver.next() {
-            assert!(matches!(completion, Completion::Accepted { .. }));
-            accepted += 1;
-        }
-        if accepted == before {
-            break;
-        }
-    }
-    assert_eq!(accepted, 70);
-    assert!(TcpStream::connect(world.address).is_err());
-    // What is done already may be asked for again.
-    world.driver.finish_accept(listener);
-    world.driver.stop_accept(listener);
-    assert!(world.driver.next().is_none());
+    loopback::finishing_accepts_those_that_wait_and_refuses_who_comes_later::<OfUring<0>>();
+}
+
+#[test]
+fn a_peer_that_sends_faster_than_it_is_read_does_not_starve_the_others() {
+    loopback::a_flood_does_not_starve_the_others::<OfUring<0>>();
+    loopback::a_flood_does_not_starve_the_others::<OfUring<2>>();
 }
 
 #[test]
@@ -284,8 +267,8 @@ fn what_the_kernel_does_not_find_by_its_name_ends_and_all_else_goes_on() {
     connection.flags.set(Flags::CLOSING, true);
     let file = connection.file;
     driver.sockets.ring.push(&Operation::close(file, Subject::Close(lost)));
-    let missing = Subject::Receive(SlotId::new(7, 7));
-    driver.sockets.ring.cancel(file, missing, lost);
+    // As if the kernel had not found its receiving by its name.
+    driver.complete_cancel(Standing::Receive, lost, -libc::ENOENT);
     let (mut received, mut is_closed) = (Vec::<u8>::new(), false);
     let start = driver.now();
     while received.is_empty() || !is_closed {
@@ -314,6 +297,61 @@ fn what_the_kernel_does_not_find_by_its_name_ends_and_all_else_goes_on() {
         closed += usize::from(matches!(completion, Completion::Closed { id } if id == other));
     }
     assert_eq!(closed, 1);
+}
+
+#[test]
+fn a_close_behind_the_end_of_receiving_is_not_taken_for_a_name_that_the_kernel_does_not_find() {
+    for is_paused in [false, true] {
+        let mut driver = driver(0);
+        let id = SlotId::new(0, 1);
+        let mut peer = adopt(&mut driver, id);
+        driver.wait([].into_iter(), Some(driver.now())).unwrap();
+        if is_paused {
+            driver.pause_receive(id);
+        } else {
+            // A send was short: room is watched for from now on.
+            driver.connection(id).unwrap().flags.set(Flags::BLOCKED, true);
+            driver.sockets.unsettle(id);
+        }
+        driver.wait([].into_iter(), Some(driver.now())).unwrap();
+        while driver.next().is_some() {}
+        driver.resume_receive(id);
+        driver.wait([].into_iter(), Some(driver.now())).unwrap();
+        while driver.next().is_some() {}
+        // Its end is there, but not looked at when it is closed.
+        peer.write_all(b"the last").unwrap();
+        peer.shutdown(std::net::Shutdown::Both).unwrap();
+        driver.wait([].into_iter(), Some(driver.now() + Duration::from_secs(5))).unwrap();
+        driver.close(id);
+        let mut is_closed = false;
+        while !is_closed {
+            while let Some(completion) = driver.next() {
+                is_closed |= matches!(completion, Completion::Closed { .. });
+            }
+            driver.wait([].into_iter(), Some(driver.now() + Duration::from_millis(5))).unwrap();
+        }
+        assert!(!driver.sockets.ring.misses_names, "paused: {is_paused}");
+    }
+}
+
+#[test]
+fn one_that_failed_behind_its_end_is_told_that_it_may_send() {
+    let mut driver = driver(0);
+    let id = SlotId::new(0, 1);
+    let _peer = adopt(&mut driver, id);
+    driver.wait([].into_iter(), Some(driver.now())).unwrap();
+    let flags = &mut driver.connection(id).unwrap().flags;
+    flags.set(Flags::ENDED | Flags::FAILED | Flags::BLOCKED, true);
+    driver.sockets.unsettle(id);
+    let mut is_told = false;
+    let until = driver.now() + Duration::from_secs(5);
+    while !is_told {
+        assert!(driver.now() < until);
+        driver.wait([].into_iter(), Some(until)).unwrap();
+        while let Some(completion) = driver.next() {
+            is_told |= matches!(completion, Completion::Writable { id: told } if told == id);
+        }
+    }
 }
 
 #[test]
