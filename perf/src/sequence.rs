@@ -35,6 +35,12 @@ pub(crate) struct Faults {
     pub(crate) reordered: u64,
 }
 
+impl Faults {
+    pub(crate) const fn sum(&self) -> u64 {
+        self.lost + self.duplicated + self.reordered
+    }
+}
+
 /// What is missing is kept in so many ranges at most; of older ones, a message that comes after all is
 /// taken for a duplicate.
 const RANGES_MAX: usize = 1024;

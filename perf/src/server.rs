@@ -8,14 +8,16 @@ use crate::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
+use signal_hook::{consts::TERM_SIGNALS, iterator::Signals, low_level::emulate_default_handler};
 use std::{
     env,
     error::Error,
     fmt, io,
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     str::FromStr,
-    thread::sleep,
+    sync::LazyLock,
+    thread::{self, sleep},
     time::Duration,
 };
 
@@ -157,18 +159,43 @@ impl Server {
 
     /// Kills it, and what it started: it may have been a script.
     fn kill(&mut self) -> io::Result<()> {
-        let started = cpu::family(self.child.id()).into_iter().skip(1);
+        let started = started_by(self.child.id());
         let killed = self.child.kill();
-        for pid in started.filter_map(|pid| Pid::from_raw(pid as i32)) {
-            // It fails only when that is gone already.
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        kill_all(started);
         killed?;
         self.child.wait().map(drop)
     }
 }
 
+fn started_by(pid: u32) -> impl Iterator<Item = Pid> {
+    let family = cpu::family(pid).into_iter().skip(1);
+    family.filter_map(|pid| Pid::from_raw(pid as i32))
+}
+
+fn kill_all(pids: impl Iterator<Item = Pid>) {
+    for pid in pids {
+        // It fails only when that is gone already.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Servers end with this program, though a signal ends it; only SIGKILL leaves them behind.
+fn end_servers_on_signals() -> io::Result<()> {
+    let mut signals = Signals::new(TERM_SIGNALS)?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            kill_all(started_by(process::id()));
+            // What does not end by it goes on.
+            let _ = emulate_default_handler(signal);
+        }
+    });
+    Ok(())
+}
+
 fn spawn(words: &[String]) -> Result<Child, String> {
+    static WATCHED: LazyLock<Result<(), String>> =
+        LazyLock::new(|| end_servers_on_signals().map_err(|error| error.to_string()));
+    WATCHED.clone()?;
     Command::new(&words[0])
         .args(&words[1..])
         .stdin(Stdio::null())

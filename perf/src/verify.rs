@@ -84,6 +84,27 @@ pub(crate) fn verify(target: &Target, deflate: &Deflate) -> Result<(), String> {
     CHECKS.iter().try_for_each(|check| check.apply(target, PATIENCE, deflate))
 }
 
+/// Whether the server at `target` sends each message to all, its sender included: to one client alone that is an echo.
+pub(crate) fn verify_publish(target: &Target, deflate: &Deflate) -> Result<(), String> {
+    verify(target, deflate)?;
+    publish(target, deflate)
+        .map_err(|error| format!("the server failed at a message for two subscribers: {error}"))
+}
+
+fn publish(target: &Target, deflate: &Deflate) -> Result<(), String> {
+    let message = |text: &[u8]| Received::Message(MessageKind::Text, text.to_vec());
+    let mut first = Session::open(target, PATIENCE, deflate)?;
+    // Who gets its own message is a subscriber from then on.
+    echo(&mut first, MessageKind::Text, b"the first")?;
+    let mut second = Session::open(target, PATIENCE, deflate)?;
+    echo(&mut second, MessageKind::Text, b"the second")?;
+    first.expect(&message(b"the second"))?;
+    echo(&mut first, MessageKind::Text, b"to both")?;
+    second.expect(&message(b"to both"))?;
+    // Nobody gets anything twice: it would come before the end.
+    [first, second].iter_mut().try_for_each(close)
+}
+
 impl Check {
     fn apply(&self, target: &Target, patience: Duration, deflate: &Deflate) -> Result<(), String> {
         Session::open(target, patience, deflate)

@@ -3,8 +3,8 @@
 use super::{
     arena::Arena,
     exchange::next,
+    finding::Finding,
     peer::{CLOSE, Heard, Peer, upgrade},
-    row::Finding,
 };
 use crate::clock::now;
 use std::{io, thread::sleep, time::Duration};

@@ -3,11 +3,12 @@
 
 use super::{
     arena::Arena,
-    exchange::{Exchange, Expect, next},
+    exchange::{Exchange, Expect, next, not_agreed},
+    finding::Finding,
     fragments::{by_code, until_refused},
     peer::{BINARY, CLOSE, Heard, TEXT, close_payload, frame},
     pour::pour,
-    row::{Attack, Finding, Row, Rule, must, should},
+    row::{Attack, Row, Rule, must, should},
 };
 use std::io;
 
@@ -187,9 +188,4 @@ fn answered(arena: &Arena<'_>, bytes: &[u8]) -> io::Result<Finding> {
         Heard::End(_) => Finding::weak("ended without a close frame"),
         Heard::Nothing => Finding::fail(arena.nothing("no answer")),
     })
-}
-
-/// What is found where there is nothing to attack.
-pub(crate) fn not_agreed() -> Finding {
-    Finding::skip("permessage-deflate is not agreed on")
 }

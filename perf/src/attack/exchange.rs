@@ -2,9 +2,8 @@
 
 use super::{
     arena::Arena,
-    deflate,
+    finding::Finding,
     peer::{CLOSE, End, Frame, Heard, PONG, Peer, close_payload, frame},
-    row::Finding,
 };
 use crate::clock::now;
 use std::{io, time::Duration};
@@ -37,6 +36,11 @@ struct Answer {
     heard: Heard<Frame>,
 }
 
+/// What is found where there is nothing to attack.
+pub(crate) fn not_agreed() -> Finding {
+    Finding::skip("permessage-deflate is not agreed on")
+}
+
 impl Exchange {
     pub(crate) fn new(name: impl Into<String>, bytes: Vec<u8>, expect: Expect) -> Self {
         Self {
@@ -64,7 +68,7 @@ impl Exchange {
     pub(crate) fn run(&self, arena: &Arena<'_>) -> io::Result<Finding> {
         let peer =
             if self.needs_deflate { arena.open_with_deflate()? } else { Some(arena.open()?) };
-        let Some(mut peer) = peer else { return Ok(deflate::not_agreed()) };
+        let Some(mut peer) = peer else { return Ok(not_agreed()) };
         let answer = self.ask(&mut peer, arena)?;
         match &self.expect {
             Expect::Failed(codes) => failed(&mut peer, answer, codes, arena),

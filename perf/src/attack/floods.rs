@@ -3,10 +3,11 @@
 use super::{
     arena::{Arena, Calm},
     exchange::{self, code, next},
+    finding::Finding,
     peer::{BINARY, CLOSE, Heard, PING, Peer, frame, upgrade},
     pour::{Poured, pour},
     process::{Process, own_descriptors_max},
-    row::{Attack, Finding, Row, must},
+    row::{Attack, Row, must},
 };
 use crate::clock::now;
 use std::{io, thread, thread::sleep, time::Duration};

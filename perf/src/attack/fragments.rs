@@ -3,9 +3,10 @@
 use super::{
     arena::Arena,
     exchange::{code, next, told},
+    finding::Finding,
     peer::{BINARY, CLOSE, Heard, PING, PONG, Peer, frame, header},
     pour::{Poured, pour},
-    row::{Attack, Finding, Row, must},
+    row::{Attack, Row, must},
 };
 use crate::clock::now;
 use std::{io, time::Duration};

@@ -3,9 +3,10 @@
 use super::{
     deadlines,
     exchange::{Exchange, Expect, close},
+    finding::Level,
     fragments,
     peer::{BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame},
-    row::{Attack, Level, Row, Rule, must, should},
+    row::{Attack, Row, Rule, must, should},
 };
 
 const VIOLATION: &str = "closed with 1002";

@@ -3,8 +3,9 @@
 use super::{
     NAME_WIDTH,
     arena::{Arena, Bounds, Calm, Noticed, watch},
+    finding::{Finding, Verdict},
     process::Process,
-    row::{Finding, Row, Verdict},
+    row::Row,
 };
 use std::{
     fmt, io,

@@ -7,6 +7,7 @@ mod arena;
 mod deadlines;
 mod deflate;
 mod exchange;
+mod finding;
 mod floods;
 mod fragments;
 mod frames;
@@ -24,9 +25,10 @@ use crate::{
 };
 use arena::{Arena, Bounds};
 use clap::Args;
+use finding::Verdict;
 use judge::{Judge, Judged};
 use process::Process;
-use row::{Row, Verdict};
+use row::Row;
 use serde::Serialize;
 use std::{collections::BTreeMap, error::Error, process::ExitCode};
 

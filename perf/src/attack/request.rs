@@ -2,8 +2,8 @@
 
 use super::{
     arena::Arena,
+    finding::Finding,
     peer::{End, Heard, is_accepted},
-    row::Finding,
 };
 use crate::clock::now;
 use std::{io, time::Duration};
@@ -208,7 +208,7 @@ pub(crate) fn opened(reply: &Reply) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::row::Verdict, *};
+    use super::{super::finding::Verdict, *};
 
     fn reply(head: &str, rest: &[u8], end: Option<End>) -> Reply {
         let nothing = "no answer".to_owned();

@@ -93,6 +93,10 @@ const SENT_BYTES_MAX: usize = 1 << 24;
 const FIRST_SOURCES: u64 = 60_000;
 /// Of those that were to begin, this share may begin late by the generator's fault.
 const LATE_SHARE_MAX: f64 = 0.01;
+/// And this one may never begin.
+const UNBEGUN_SHARE_MAX: f64 = 0.01;
+/// So many may fail: what a server refuses costs it less than what it serves.
+const FAILED_SHARE_MAX: f64 = 0.001;
 const LABELS: Labels = Labels {
     intended: "time to open from the intended time",
     sent: "time to open from the actual start",
@@ -158,11 +162,19 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     let own = own.stop()?;
     let server = server.map(|meter| meter.stop()).transpose()?;
     drop(progress);
-    let (counts, recorder) = (churn.counts.clone(), churn.recorder.clone());
+    let mut recorder = churn.recorder.clone();
+    let counts = churn.counts.clone();
     let stats = engine.clients().stats().clone();
+    let unbegun = churn.unbegun(engine.now());
     churn.stop();
     let end = engine.now() + patience + Duration::from_secs(1);
     engine.run(&mut churn, end, |churn, _| churn.in_progress() == 0)?;
+    if options.rate.is_some() {
+        // What a stall at the end held up counts as well.
+        recorder = churn.recorder.clone();
+    }
+    // Those that were in progress had time to open, and to end.
+    let failures = churn.counts.failures();
 
     let opened = counts.opened as f64;
     let per_second = opened / own.length.as_secs_f64();
@@ -195,6 +207,18 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
         report.invalid(format!(
             "the generator began {:.1} % of the connections more than 1 ms late: it lagged behind",
             late * 100.0
+        ));
+    }
+    let begun = counts.begun as f64;
+    if failures as f64 > FAILED_SHARE_MAX * begun {
+        report.invalid(format!(
+            "{failures} of {begun} connections did not open, were not answered, or were ended by the server"
+        ));
+    }
+    if unbegun as f64 > UNBEGUN_SHARE_MAX * begun {
+        report.invalid(format!(
+            "the server did not keep up with the rate: {unbegun} connections were due and never begun, as it had as \
+             many in progress as --in-progress allows, so times are longer than they seem"
         ));
     }
     if counts.opened == 0 {

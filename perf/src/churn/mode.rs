@@ -70,9 +70,16 @@ pub(super) struct Counts {
     pub(super) opened: u64,
     aborted: u64,
     unanswered: u64,
+    /// Those that did not open, or that the server ended by itself.
+    failed: u64,
 }
 
 impl Counts {
+    /// Connections that did not go as they should have gone.
+    pub(super) const fn failures(&self) -> u64 {
+        self.failed + self.unanswered
+    }
+
     /// Ends that the generator chose, apart from closing handshakes.
     pub(super) fn aborts(&self) -> BTreeMap<String, u64> {
         let counts = [("as asked for", self.aborted), ("messages not answered", self.unanswered)];
@@ -126,6 +133,12 @@ impl Churn {
     pub(super) fn measure(&mut self, now: Time) {
         self.counts = Counts::default();
         self.recorder = Recorder::new(now, self.schedule.is_some());
+    }
+
+    /// How many were due by now, and have not begun: as many were in progress as may be.
+    pub(super) fn unbegun(&self, now: Time) -> u64 {
+        let Some(schedule) = self.schedule else { return 0 };
+        (self.due..).take_while(|number| schedule.at(*number) <= now).count() as u64
     }
 
     /// Begins no more.
@@ -248,6 +261,8 @@ impl Mode for Churn {
         end: &End,
     ) -> Outcome {
         self.in_progress -= 1;
+        let is_right = matches!(end, End::Aborted | End::Closed { by_server: false, .. });
+        self.counts.failed += u64::from(!is_right);
         if end.was_open() || self.is_over {
             return Ok(());
         }

@@ -123,6 +123,43 @@ fn a_server_that_does_not_answer_is_waited_for_no_longer_than_asked_for() {
     let (report, _) = churn("--in-progress 3 --messages 1 --patience 0.1", true);
     let aborts = &report.counts["aborts"].counts;
     assert!((3..=9).contains(&aborts["messages not answered"]), "{aborts:?}");
+    let because = report.invalid_because.join("; ");
+    assert!(because.contains("were not answered"), "{because}");
+}
+
+#[test]
+fn a_server_that_refuses_some_or_ends_them_itself_makes_the_figures_invalid() {
+    let config = Config { handshakes_per_second_max: Some(20), ..Config::default() };
+    let refusing = TestServer::start(config, |_| Echo { is_silent: false, ends: Ends::default() });
+    let closing = TestServer::start(Config::default(), |_| Closing);
+    for server in [refusing, closing] {
+        let url = format!("ws://{}/", server.address);
+        let options = "--seconds 0.3 --warm-up 0 --messages 1 --how reset";
+        let report = measure::<Poll>(&parse(&format!("{url} {options}")).unwrap()).unwrap();
+        let because = report.invalid_because.join("; ");
+        assert!(because.contains("did not open"), "{because}");
+    }
+}
+
+/// Ends each connection.
+struct Closing;
+
+impl Handler for Closing {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.close(quelea::CloseCode::GOING_AWAY, "");
+    }
+
+    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+}
+
+#[test]
+fn connections_that_were_due_and_never_begun_make_the_figures_invalid_and_late_ones_are_recorded() {
+    let options = "--rate 200 --in-progress 2 --messages 1 --patience 0.2";
+    let (report, _) = churn(options, true);
+    let because = report.invalid_because.join("; ");
+    assert!(because.contains("were due and never begun"), "{because}");
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Measurement {
                             start: Start::Once,
                             arguments: offering(format!(
                                 "echo --connections {connections} --depth {depth} --size {size} --kind {} \
-                                 --seconds {seconds} --warm-up {warm_up}",
+                                 --seconds {seconds} --warm-up {warm_up} --seed 1",
                                 kind(Kind::Utf8)
                             )),
                             takes: echo_takes(options, placement, depth, *size),

@@ -3,6 +3,7 @@
 //! Each cell of the result is measured by this program's other modes, as child processes, on each server in
 //! turn, round after round: whatever else the machine does hits all of them.
 
+mod contestant;
 mod measurement;
 mod results;
 mod round;
@@ -15,9 +16,9 @@ use crate::{
     server::ServerCommand,
 };
 use clap::{Args, ValueEnum};
+use contestant::Contestant;
 use measurement::Measurement;
 use results::Results;
-use round::Contestant;
 use serde::Serialize;
 use std::{
     error::Error,
@@ -218,7 +219,7 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let mut report = Report::new("compare", &options);
     let mut contestants = options.contestants()?;
     let deflate = Deflate { offered: options.deflate, deflate_optional: false };
-    for remark in round::leave_out(&mut contestants, &deflate)? {
+    for remark in contestant::leave_out(&mut contestants, &deflate)? {
         report.note(remark);
     }
     let measurements = Measurement::all(&options);

@@ -1,8 +1,8 @@
 //! What each round said, and what all of them say.
 
 use super::{
+    contestant::Contestant,
     measurement::{Measurement, Take},
-    round::Contestant,
 };
 use crate::report::{Cell, Report, Table};
 use serde_json::Value;

@@ -1,45 +1,18 @@
-//! Who is measured, and the rounds.
+//! The rounds.
 
 use super::{
     Options, Placement,
+    contestant::Contestant,
     measurement::{Measurement, Start},
     results::Results,
 };
 use crate::{
     clock::now,
-    load::Deflate,
     progress::Progress,
-    server::{Server, ServerCommand, pinned_to},
-    verify::verify,
+    server::{Server, pinned_to},
 };
 use serde_json::Value;
 use std::{env, error::Error, io, process::Command};
-
-/// A server that is measured.
-#[derive(Debug)]
-pub(super) struct Contestant {
-    pub(super) name: String,
-    pub(super) echo: ServerCommand,
-    pub(super) publish: Option<ServerCommand>,
-}
-
-/// Leaves out those that do not do what is to be measured, and tells why. The first one has to.
-pub(super) fn leave_out(
-    contestants: &mut Vec<Contestant>,
-    deflate: &Deflate,
-) -> Result<Vec<String>, Box<dyn Error>> {
-    let (mut fit, mut left_out) = (Vec::new(), Vec::new());
-    for one in contestants.drain(..) {
-        let started = Server::start(&one.echo).map_err(|error| error.to_string());
-        match started.and_then(|server| verify(server.target(), deflate)) {
-            Ok(()) => fit.push(one),
-            Err(error) if fit.is_empty() => return Err(format!("{}: {error}", one.name).into()),
-            Err(error) => left_out.push(format!("{} is left out: {error}", one.name)),
-        }
-    }
-    *contestants = fit;
-    Ok(left_out)
-}
 
 /// Measures each on each server, in turns.
 pub(super) fn measure_all(

@@ -100,6 +100,8 @@ const BOTH_MAX: usize = 9000;
 const SEED: u64 = 1;
 /// A round is measured after a tenth of it that is not.
 const WARM_UP: f64 = 0.1;
+/// The first one after so much: a server may compile while it runs, and its buffers grow.
+const FIRST_WARM_UP: Duration = Duration::from_millis(500);
 
 /// Measures, and writes each line of the result as soon as it is there.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
@@ -188,18 +190,18 @@ impl<'o> Side<'o> {
         content: &Content,
         round: Duration,
     ) -> Result<(), Box<dyn Error>> {
-        let (subscribers, burst) = match &mut self.connected {
-            Some(connected) => connected,
+        let (warm_up, (subscribers, burst)) = match &mut self.connected {
+            Some(connected) => (round.mul_f64(WARM_UP), connected),
             none => {
                 let target = self.server.target();
                 let subscribers = Subscribers::connect(target, count, self.deflate, content)?;
                 self.agreed = subscribers.agreed().map(Agreed::counts).unwrap_or_default();
                 let burst = Burst::new(burst, content, subscribers.agreed())?;
-                none.insert((subscribers, burst))
+                (round.mul_f64(WARM_UP).max(FIRST_WARM_UP), none.insert((subscribers, burst)))
             }
         };
         subscribers.show_life()?;
-        subscribers.run(load, burst, now() + round.mul_f64(WARM_UP))?;
+        subscribers.run(load, burst, now() + warm_up)?;
         let (before, bytes_before) = (self.server.account()?, subscribers.received_bytes());
         let deliveries = subscribers.run(load, burst, now() + round)?;
         let cpu = self.server.account()?.since(&before).total;

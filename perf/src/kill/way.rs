@@ -1,7 +1,7 @@
 //! What one connection does before it ends, and how it ends.
 
 use crate::{
-    attack::peer::{BINARY, CLOSE, PING, TEXT, close_payload, frame, header, upgrade},
+    attack::peer::{BINARY, CLOSE, PING, TEXT, close_payload, frame, header, is_accepted, upgrade},
     target::Target,
 };
 use fastrand::Rng;
@@ -135,7 +135,7 @@ pub(super) fn open(target: &Target, stream: &mut TcpStream) -> io::Result<()> {
             len => head.extend_from_slice(&bytes[..len]),
         }
     }
-    match head.starts_with(b"HTTP/1.1 101 ") {
+    match is_accepted(&String::from_utf8_lossy(&head)) {
         true => Ok(()),
         false => Err(io::Error::other("the handshake was refused")),
     }
@@ -240,14 +240,9 @@ pub(super) fn end(how: End, stream: TcpStream) -> io::Result<()> {
             stream.set_read_timeout(Some(LINGER))?;
             let mut stream = stream;
             let mut bytes = vec![0; 64 << 10];
-            loop {
-                match stream.read(&mut bytes) {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => {}
-                    // It waits for the rest of what it was sent, or has reset.
-                    Err(_) => return Ok(()),
-                }
-            }
+            // After an error it waits for the rest of what it was sent, or has reset.
+            while matches!(stream.read(&mut bytes), Ok(1..)) {}
+            Ok(())
         }
     }
 }

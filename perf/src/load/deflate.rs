@@ -64,34 +64,11 @@ impl FromStr for Offered {
 
 /// Parameters as they stand in a request, with or without the name of the extension.
 fn parse(text: &str) -> Result<Offer, String> {
-    let mut offer = Offer::default();
-    let parameters = text.split(';').map(str::trim);
-    for (index, parameter) in parameters.enumerate() {
-        let (name, value) = match parameter.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (parameter, None),
-        };
-        let bits = || {
-            let bits = value.and_then(|value| value.parse().ok()).and_then(WindowBits::new);
-            bits.ok_or_else(|| format!("{parameter}: a window has 9 to 15 bits"))
-        };
-        match (name, value) {
-            ("permessage-deflate", None) if index == 0 => {}
-            ("server_no_context_takeover", None) => offer.server_no_context_takeover = true,
-            ("client_no_context_takeover", None) => offer.client_no_context_takeover = true,
-            ("server_max_window_bits", Some(_)) => offer.server_max_window_bits = Some(bits()?),
-            ("client_max_window_bits", None) => {
-                offer.client_max_window_bits = Some(WindowBits::MAX);
-            }
-            ("client_max_window_bits", Some(_)) => offer.client_max_window_bits = Some(bits()?),
-            _ => {
-                return Err(format!(
-                    "{parameter}: expected off, shared, takeover, or parameters of permessage-deflate"
-                ));
-            }
-        }
-    }
-    Ok(offer)
+    let offer = match text.starts_with("permessage-deflate") {
+        true => text.parse(),
+        false => format!("permessage-deflate; {text}").parse(),
+    };
+    offer.map_err(|error| format!("expected off, shared, takeover, or parameters: {error}"))
 }
 
 impl fmt::Display for Offered {

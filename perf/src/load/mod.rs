@@ -17,20 +17,24 @@ pub(crate) mod processes;
 mod receive;
 mod recorder;
 mod schedule;
+mod settings;
 mod sources;
 mod stats;
 mod time;
+mod turns;
 
 pub(crate) use clients::{ClientId, Clients};
 pub(crate) use deflate::{Deflate, Offered, settings as deflate_settings};
 pub(crate) use end::End;
-pub(crate) use engine::{DriverKind, Engine, LoadDriver, Settings};
+pub(crate) use engine::{DriverKind, Engine, LoadDriver};
 pub(crate) use frames::FrameId;
 pub(crate) use meter::{CORE_MAX, Meter, Used, judge};
 pub(crate) use recorder::{Labels, Recorder};
 pub(crate) use schedule::Schedule;
+pub(crate) use settings::Settings;
 pub(crate) use stats::{Stats, nanos_histogram};
 pub(crate) use time::Time;
+pub(crate) use turns::{Sent, Turns};
 
 use quelea_core::Message;
 use std::error::Error;

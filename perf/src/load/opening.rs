@@ -1,6 +1,6 @@
 //! The opening handshake of one client.
 
-use super::{end::End, engine::Settings, stats::Stats, time::Time};
+use super::{end::End, settings::Settings, stats::Stats, time::Time};
 use quelea_core::{
     deflate::Parameters,
     handshake::{ClientHandshakeError, ClientRequest},

@@ -82,6 +82,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE: Duration = Duration::from_secs(5);
 /// Of what was to be sent, this share may be late by the generator's fault.
 const LATE_SHARE_MAX: f64 = 0.01;
+/// And so many may never be sent.
+const UNSENT_SHARE_MAX: f64 = 0.01;
 const LABELS: Labels = Labels {
     intended: "to each, from the intended time",
     sent: "to each, from the time of sending",
@@ -204,6 +206,20 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     }
     if rooms.counts.ended > 0 {
         report.invalid(format!("{} members were gone before the end", rooms.counts.ended));
+    }
+    let counts = &rooms.counts;
+    if counts.unsent as f64 > UNSENT_SHARE_MAX * messages {
+        report.invalid(format!(
+            "the server did not keep up with the rate: {} messages were due and never sent, so latencies are \
+             longer than they seem",
+            counts.unsent
+        ));
+    }
+    let wrong = faults.sum() + counts.corrupt + counts.misdelivered;
+    if wrong > 0 {
+        report.invalid(format!(
+            "{wrong} deliveries were lost, came again, in another order, changed or to another room"
+        ));
     }
     if deliveries == 0.0 {
         report.invalid("no message came to anyone: is this how its clients join and speak?");

@@ -2,7 +2,10 @@
 
 use super::join::{Join, Protocol};
 use crate::{
-    load::{ClientId, Clients, End, Mode, Outcome, Recorder, Schedule, Time, nanos_histogram},
+    load::{
+        ClientId, Clients, End, Mode, Outcome, Recorder, Schedule, Sent, Time, Turns,
+        nanos_histogram,
+    },
     sequence::{Faults, Sequence},
     stamp::{Found, Stamp, Stamps},
 };
@@ -35,9 +38,8 @@ pub(super) struct Rooms<'p> {
     rooms: Vec<Room>,
     /// How many have begun to connect.
     begun: usize,
-    schedule: Option<Schedule>,
-    /// The number of the message that is due next, of all rooms in turns.
-    due: u64,
+    /// Of the rooms, once they publish.
+    turns: Option<Turns>,
     measured_from: Time,
     /// When the last message came to anyone.
     delivered: Time,
@@ -58,6 +60,8 @@ pub(super) struct Counts {
     pub(super) sent: u64,
     /// Of those, held up by the generator.
     pub(super) late: u64,
+    /// Due at the end, and not sent.
+    pub(super) unsent: u64,
     pub(super) corrupt: u64,
     pub(super) misdelivered: u64,
     /// Members that are gone.
@@ -125,8 +129,7 @@ impl<'p> Rooms<'p> {
             stamps: Stamps::new(run),
             rooms: rooms.collect(),
             begun: 0,
-            schedule: None,
-            due: 0,
+            turns: None,
             measured_from: Time::NEVER,
             delivered: Time::default(),
             is_over: false,
@@ -141,7 +144,8 @@ impl<'p> Rooms<'p> {
 
     /// Begins to publish: all members are connected.
     pub(super) fn start(&mut self, now: Time) {
-        self.schedule = Some(Schedule::new(now, self.plan.rate * self.plan.rooms as f64));
+        let schedule = Schedule::new(now, self.plan.rate * self.plan.rooms as f64);
+        self.turns = Some(Turns::new(schedule, self.plan.rooms));
     }
 
     /// Measures what is published from now on.
@@ -149,25 +153,26 @@ impl<'p> Rooms<'p> {
         self.measured_from = now;
         self.recorder = Recorder::new(now, true);
         self.counts = Counts::default();
-        let Some(schedule) = self.schedule else { return };
+        let Some(turns) = &self.turns else { return };
         for index in 0..self.rooms.len() {
             let mut first = self.rooms[index].sent;
-            while self.intended(&schedule, index, first) < now {
+            while turns.intended(index, first) < now {
                 first += 1;
             }
             self.rooms[index].first = first;
         }
     }
 
-    /// When a message of a room is to be sent: rooms take turns.
-    fn intended(&self, schedule: &Schedule, room: usize, number: u64) -> Time {
-        schedule.at(room as u64 + number * self.plan.rooms as u64)
-    }
-
-    /// Publishes no more.
+    /// Publishes no more. What was due and not sent, since the server took no more, is counted.
     pub(super) fn stop(&mut self, now: Time) {
         self.is_over = true;
         self.delivered = self.delivered.max(now);
+        let Some(turns) = &self.turns else { return };
+        let publishing =
+            self.rooms.iter().enumerate().filter(|(_, room)| room.publisher.is_some() && room.held);
+        let unsent =
+            publishing.map(|(index, room)| turns.due_by(now, index).saturating_sub(room.sent));
+        self.counts.unsent = unsent.sum();
     }
 
     /// How many messages that are measured were published.
@@ -204,24 +209,24 @@ impl<'p> Rooms<'p> {
         }
     }
 
-    /// Publishes what of one room is due by now: each has its share of the schedule.
-    fn publish_due(&mut self, clients: &mut Clients<State>, index: usize, schedule: &Schedule) {
+    /// Publishes what of one room is due by now.
+    fn publish_due(&mut self, clients: &mut Clients<State>, turns: &Turns, index: usize) -> Sent {
         let now = clients.now();
         let receivers = self.plan.members - usize::from(self.plan.others_only);
-        let Some(publisher) = self.rooms[index].publisher else { return };
+        let Some(publisher) = self.rooms[index].publisher else { return Sent::All };
         loop {
-            let intended = self.intended(schedule, index, self.rooms[index].sent);
             let room = &mut self.rooms[index];
+            let intended = turns.intended(index, room.sent);
             if intended > now {
                 room.held = false;
-                return;
+                return Sent::All;
             }
             if clients.is_blocked(publisher) {
                 room.held = true;
-                return;
+                return Sent::Blocked;
             }
             if self.budget == 0 {
-                return;
+                return Sent::Enough;
             }
             self.message.clear();
             self.message.extend_from_slice(room.before.as_bytes());
@@ -231,7 +236,7 @@ impl<'p> Rooms<'p> {
             let text = std::str::from_utf8(&self.message).unwrap_or_default();
             if !clients.send(publisher, Message::Text(text)) {
                 room.publisher = None;
-                return;
+                return Sent::All;
             }
             if room.sent >= room.first {
                 self.counts.sent += 1;
@@ -341,7 +346,7 @@ impl Mode for Rooms<'_> {
         if state.is_closing {
             return Ok(());
         }
-        if !end.was_open() || self.schedule.is_none() {
+        if !end.was_open() || self.turns.is_none() {
             let (open, wanted) = (clients.open(), self.plan.rooms * self.plan.members);
             return Err(format!("{end} ({open} of {wanted} members were there)").into());
         }
@@ -350,24 +355,14 @@ impl Mode for Rooms<'_> {
     }
 
     fn due(&mut self, clients: &mut Clients<State>) -> Outcome<Time> {
-        let Some(schedule) = self.schedule.filter(|_| !self.is_over) else {
+        if self.is_over {
             return Ok(Time::NEVER);
-        };
-        let now = clients.now();
-        let rooms = self.rooms.len() as u64;
-        self.budget = TICK_BYTES_MAX;
-        // Each room publishes all that is due of it at once: one turn is enough.
-        let mut turn = 0;
-        loop {
-            let next = schedule.at(self.due);
-            if next > now {
-                return Ok(next);
-            }
-            if turn < rooms {
-                self.publish_due(clients, (self.due % rooms) as usize, &schedule);
-                turn += 1;
-            }
-            self.due += 1;
         }
+        let Some(mut turns) = self.turns.take() else { return Ok(Time::NEVER) };
+        self.budget = TICK_BYTES_MAX;
+        let next =
+            turns.take(clients.now(), |turns, index| self.publish_due(clients, turns, index));
+        self.turns = Some(turns);
+        Ok(next)
     }
 }

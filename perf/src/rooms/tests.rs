@@ -124,6 +124,7 @@ fn a_server_that_hears_rooms_apart_from_each_other_wrongly_is_told_of() {
     let words = ["--rooms", "2", "--members", "2", "--rate", "50", "--join", "join:{room}"];
     let report = measure_with(publish, &words).unwrap();
     assert!(figure(&report, "misdelivered") > 0.0);
+    assert!(report.invalid_because.join("; ").contains("to another room"));
 }
 
 #[test]
@@ -142,6 +143,7 @@ fn members_that_have_to_be_told_and_are_not_lose_messages() {
     let (lost, duplicated) = (figure(&report, "lost"), figure(&report, "duplicated"));
     assert!((messages * 0.2..=messages * 0.5).contains(&lost), "{lost} of {messages}");
     assert!(duplicated > 0.0, "{duplicated} of {messages}");
+    assert!(report.invalid_because.join("; ").contains("deliveries were lost"));
 }
 
 #[test]

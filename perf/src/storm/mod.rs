@@ -89,6 +89,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(5);
 /// Of what those that stay were to send, this share may be late by the generator's fault.
 const LATE_SHARE_MAX: f64 = 0.01;
+/// And so many may never be sent.
+const UNSENT_SHARE_MAX: f64 = 0.01;
 
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let report = match options.manner.driver {
@@ -176,7 +178,7 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     let own = own.stop()?;
     let used = meter.map(|meter| meter.stop()).transpose()?;
     let (stats, open) = (engine.clients().stats().clone(), storm.seats.open());
-    storm.stop();
+    storm.stop(engine.now());
     let end = engine.now() + DRAIN;
     engine.run(&mut storm, end, |storm, _| storm.in_flight() == 0)?;
     let missing = storm.in_flight();
@@ -218,6 +220,13 @@ fn measure<D: LoadDriver>(options: &Options) -> Outcome<Report> {
     if storm.counts.staying_ended > 0 {
         let count = storm.counts.staying_ended;
         report.invalid(format!("{count} of those that were to stay were gone before the end"));
+    }
+    let counts = &storm.counts;
+    if counts.unsent as f64 > UNSENT_SHARE_MAX * counts.sent as f64 {
+        report.invalid(format!(
+            "the server did not keep up with the rate: {} messages of those that stayed were due and never sent",
+            counts.unsent
+        ));
     }
     if missing > 0 {
         report.invalid(format!("{missing} messages of those that stayed did not come back"));

@@ -3,7 +3,7 @@
 
 use super::seats::{BackOff, Seats};
 use crate::{
-    load::{ClientId, Clients, End, Mode, Outcome, Schedule, Time, nanos_histogram},
+    load::{ClientId, Clients, End, Mode, Outcome, Schedule, Sent, Time, Turns, nanos_histogram},
     stamp::{Found, STAMP_BYTES, Stamp, Stamps},
 };
 use hdrhistogram::Histogram;
@@ -42,9 +42,8 @@ pub(super) struct Storm {
     is_to_drop: bool,
     drops: Option<Vec<ClientId>>,
     staying: Vec<Staying>,
-    schedule: Option<Schedule>,
-    /// The number of the message that is due next.
-    due: u64,
+    /// Of those that stay, once they send.
+    turns: Option<Turns>,
     /// All were open once.
     has_started: bool,
     begun: Option<Time>,
@@ -82,6 +81,8 @@ pub(super) struct Counts {
     pub(super) sent: u64,
     /// Of those, held up by the generator.
     pub(super) late: u64,
+    /// Due at the end, and not sent.
+    pub(super) unsent: u64,
 }
 
 impl Counts {
@@ -110,8 +111,7 @@ impl Storm {
             is_to_drop: false,
             drops: None,
             staying: vec![Staying::default(); plan.staying],
-            schedule: None,
-            due: 0,
+            turns: None,
             has_started: false,
             begun: None,
             is_closing: false,
@@ -151,7 +151,8 @@ impl Storm {
     /// Those that stay begin to send.
     pub(super) fn start(&mut self, now: Time) {
         self.has_started = true;
-        self.schedule = self.has_staying().then(|| Schedule::new(now, self.plan.rate));
+        let schedule = Schedule::new(now, self.plan.rate);
+        self.turns = self.has_staying().then(|| Turns::new(schedule, self.staying.len()));
     }
 
     /// The storm begins.
@@ -167,10 +168,20 @@ impl Storm {
         self.is_to_drop = true;
     }
 
-    /// The storm is over: nothing more is sent, and nobody connects again.
-    pub(super) fn stop(&mut self) {
+    /// The storm is over: nothing more is sent, and nobody connects again. What was due and not sent, since the server
+    /// took no more, is counted.
+    pub(super) fn stop(&mut self, now: Time) {
         self.is_over = true;
         self.waits.clear();
+        let Some(turns) = &self.turns else { return };
+        let there = self
+            .staying
+            .iter()
+            .enumerate()
+            .filter(|(_, staying)| staying.id.is_some() && staying.held);
+        let unsent =
+            there.map(|(index, staying)| turns.due_by(now, index).saturating_sub(staying.sent));
+        self.counts.unsent = unsent.sum();
     }
 
     /// Messages of those that stay, and are still there, which have not come back.
@@ -229,24 +240,23 @@ impl Storm {
         clients.now()
     }
 
-    /// Sends what of one that stays is due by now: each has its share of the schedule.
-    fn send_due(&mut self, clients: &mut Clients<Role>, index: usize, schedule: &Schedule) {
+    /// Sends what of one that stays is due by now.
+    fn send_due(&mut self, clients: &mut Clients<Role>, turns: &Turns, index: usize) -> Sent {
         let now = clients.now();
-        let all = self.staying.len() as u64;
         let staying = &mut self.staying[index];
-        let Some(id) = staying.id else { return };
+        let Some(id) = staying.id else { return Sent::All };
         loop {
-            let intended = schedule.at(index as u64 + staying.sent * all);
+            let intended = turns.intended(index, staying.sent);
             if intended > now {
                 staying.held = false;
-                return;
+                return Sent::All;
             }
             if clients.is_blocked(id) {
                 staying.held = true;
-                return;
+                return Sent::Blocked;
             }
             if self.budget == 0 {
-                return;
+                return Sent::Enough;
             }
             let stamp =
                 Stamp { publisher: index as u32, number: staying.sent, intended, sent: now };
@@ -254,7 +264,7 @@ impl Storm {
             self.stamps.write(&stamp, STAMP_BYTES, &mut self.message);
             let text = std::str::from_utf8(&self.message).unwrap_or_default();
             if !clients.send(id, Message::Text(text)) {
-                return;
+                return Sent::All;
             }
             staying.sent += 1;
             self.budget -= 1;
@@ -264,24 +274,14 @@ impl Storm {
     }
 
     fn send_all_due(&mut self, clients: &mut Clients<Role>) -> Time {
-        let Some(schedule) = self.schedule.filter(|_| !self.is_over) else {
+        if self.is_over {
             return Time::NEVER;
-        };
-        let all = self.staying.len() as u64;
-        self.budget = SENDS_MAX;
-        // Each sends all that is due of it at once: one turn is enough.
-        let mut turn = 0;
-        loop {
-            let next = schedule.at(self.due);
-            if next > clients.now() {
-                return next;
-            }
-            if turn < all {
-                self.send_due(clients, (self.due % all) as usize, &schedule);
-                turn += 1;
-            }
-            self.due += 1;
         }
+        let Some(mut turns) = self.turns.take() else { return Time::NEVER };
+        self.budget = SENDS_MAX;
+        let next = turns.take(clients.now(), |turns, index| self.send_due(clients, turns, index));
+        self.turns = Some(turns);
+        next
     }
 
     /// How long a client is to wait that is gone for this reason.

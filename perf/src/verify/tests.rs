@@ -318,3 +318,38 @@ fn a_server_that_compresses_is_right_and_one_that_declines_is_not() {
     let failure = verify(&target, &offering("shared")).unwrap_err();
     assert!(failure.contains("declined permessage-deflate"), "{failure}");
 }
+
+/// Sends each message to all.
+struct ToAll {
+    copies: usize,
+}
+
+impl Handler for ToAll {
+    type State = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.subscribe("all");
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        for _ in 0..self.copies {
+            conn.publish_to_others("all", message);
+        }
+        conn.send(message);
+    }
+}
+
+#[test]
+fn a_server_that_publishes_sends_each_message_once_to_its_sender_and_to_the_others() {
+    let checked = |copies| {
+        let server =
+            crate::testing::TestServer::start(Config::default(), move |_| ToAll { copies });
+        let target = format!("ws://{}/", server.address).parse().unwrap();
+        verify_publish(&target, &Deflate { deflate_optional: true, ..Deflate::default() })
+    };
+    assert_eq!(checked(1), Ok(()));
+    for wrong in [0, 2] {
+        let failure = checked(wrong).unwrap_err();
+        assert!(failure.contains("two subscribers"), "{failure}");
+    }
+}
