@@ -10,7 +10,7 @@ mod subscribers;
 use crate::{
     clock::now,
     echo::Kind,
-    load::Deflate,
+    load::{Deflate, Meter, Used, judge},
     progress::Progress,
     report::{Output, Report},
     server::{Server, ServerCommand},
@@ -131,6 +131,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut report = Report::new("fanout", options);
     report.table(table);
+    for fault in rows.iter().filter_map(Row::fault) {
+        report.invalid(fault);
+    }
     if let [row] = &*rows {
         row.figures(&mut report);
     }
@@ -203,10 +206,13 @@ impl<'o> Side<'o> {
         subscribers.show_life()?;
         subscribers.run(load, burst, now() + warm_up)?;
         let (before, bytes_before) = (self.server.account()?, subscribers.received_bytes());
-        let deliveries = subscribers.run(load, burst, now() + round)?;
-        let cpu = self.server.account()?.since(&before).total;
+        let (own, begun) = (Meter::of_self()?, now());
+        let deliveries = subscribers.run(load, burst, begun + round)?;
+        let (own, length) = (own.stop()?, now() - begun);
+        let used = Used::new(length, self.server.account()?.since(&before));
+        let fault = judge(&[own], Some(&used));
         let bytes = subscribers.received_bytes() - bytes_before;
-        self.costs.push(Cost { deliveries, cpu, bytes });
+        self.costs.push(Cost { deliveries, cpu: used.cpu, bytes, fault });
         Ok(())
     }
 }

@@ -5,16 +5,18 @@ use crate::report::{Cell, Report, Table, Unit};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What one round took of a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cost {
     pub(super) deliveries: u64,
     pub(super) cpu: Duration,
     /// What all deliveries took on the wire.
     pub(super) bytes: u64,
+    /// Why it is not the server that was measured, if it is not.
+    pub(super) fault: Option<String>,
 }
 
 impl Cost {
-    fn nanoseconds_each(self) -> f64 {
+    fn nanoseconds_each(&self) -> f64 {
         self.cpu.as_nanos() as f64 / self.deliveries.max(1) as f64
     }
 }
@@ -33,6 +35,20 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Why most rounds did not measure the server, if they did not.
+    pub(super) fn fault(&self) -> Option<String> {
+        let mut faults = self.server.iter().filter_map(|cost| cost.fault.as_deref());
+        let first = faults.next()?;
+        let count = 1 + faults.count();
+        (2 * count > self.server.len()).then(|| {
+            format!(
+                "{} subscribers: in {count} of {} rounds {first}",
+                self.subscribers,
+                self.server.len()
+            )
+        })
+    }
+
     /// How much more CPU the server takes than the floor: one ratio for each round, in order of
     /// size.
     fn ratios(&self) -> Vec<f64> {
@@ -78,7 +94,7 @@ pub(super) fn table(load: Load) -> Table {
 }
 
 fn median_nanoseconds(costs: &[Cost]) -> f64 {
-    median(&sorted(costs.iter().copied().map(Cost::nanoseconds_each)))
+    median(&sorted(costs.iter().map(Cost::nanoseconds_each)))
 }
 
 impl Row {
@@ -140,7 +156,12 @@ mod tests {
     }
 
     fn cost(nanoseconds: u64) -> Cost {
-        Cost { deliveries: 10, cpu: Duration::from_nanos(nanoseconds * 10), bytes: 1020 }
+        Cost {
+            deliveries: 10,
+            cpu: Duration::from_nanos(nanoseconds * 10),
+            bytes: 1020,
+            fault: None,
+        }
     }
 
     #[test]
@@ -162,6 +183,22 @@ mod tests {
         let load = Load::AllToAll { depth: 4 };
         let expected = [30.0, 4.0, 30.0, 5e6, 1e9 / 220.0].map(Cell::Number);
         assert_eq!(Row { load, ..row }.cells()[..5], expected);
+    }
+
+    #[test]
+    fn a_row_is_faulty_if_most_of_its_rounds_are() {
+        let faulty = || Cost { fault: Some("the generator lagged".to_owned()), ..cost(100) };
+        let row = |server| Row {
+            load: Load::OneToAll,
+            subscribers: 30,
+            burst: 1,
+            server,
+            floor: Vec::new(),
+            agreed: none(),
+        };
+        assert_eq!(row(vec![cost(100), faulty()]).fault(), None);
+        let fault = row(vec![faulty(), cost(100), faulty()]).fault().unwrap();
+        assert_eq!(fault, "30 subscribers: in 2 of 3 rounds the generator lagged");
     }
 
     #[test]

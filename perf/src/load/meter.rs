@@ -48,8 +48,7 @@ impl Meter {
     /// What was used since the start.
     pub(crate) fn stop(&self) -> Outcome<Used> {
         let (length, after) = (clock::now() - self.start, read(self.server.as_deref())?);
-        let Spent { total, busiest, user, system } = after.since(&self.before);
-        Ok(Used { length, cpu: total, busiest, user, system })
+        Ok(Used::new(length, after.since(&self.before)))
     }
 }
 
@@ -58,6 +57,12 @@ fn read(server: Option<&[u32]>) -> Outcome<Account> {
 }
 
 impl Used {
+    /// What was spent in a time.
+    pub(crate) const fn new(length: Duration, spent: Spent) -> Self {
+        let Spent { total, busiest, user, system } = spent;
+        Self { length, cpu: total, busiest, user, system }
+    }
+
     /// How much of one core that was.
     pub(crate) fn of_core(&self) -> f64 {
         self.cpu.as_secs_f64() / self.length.as_secs_f64()
