@@ -72,7 +72,8 @@ impl Context {
     }
 
     /// How many bytes of payload the message of the last event took on the wire, if it was compressed; 0 if it was
-    /// not, and when asked again. It is to be asked before the next event is polled for.
+    /// not, and when asked again. It is to be asked before the next event is polled for; a message of
+    /// [`Connection::poll_message`](crate::Connection::poll_message) never was compressed, and leaves it as it is.
     /// For those who count what peers send: what inflates to nothing costs time as well.
     #[cfg(feature = "deflate")]
     pub const fn take_compressed_bytes(&mut self) -> usize {

@@ -87,8 +87,8 @@ pub trait Driver {
     /// Ends a connection; its last completion is [`Completion::Closed`].
     fn close(&mut self, id: SlotId);
 
-    /// Sends, then waits for completions, at most until `until` if nothing else comes. Returns at
-    /// once while completions are left to take.
+    /// Sends, then waits for completions, at most until `until` if nothing else comes, as seen from [`Driver::now`]: what
+    /// a tick itself took is not taken off. Returns at once while completions are left to take.
     ///
     /// A connection that had a short send may send again after [`Completion::Writable`].
     fn wait<'b>(
