@@ -54,3 +54,23 @@ impl Sends {
         !self.shorts.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_many_sends_at_once_need_is_given_back() {
+        let mut sends = Sends::default();
+        for index in 0..100_000 {
+            let place = sends.add(SlotId::new(index, 1), 10);
+            let id = sends.correct(place, 4).unwrap();
+            sends.push_short(id, 4);
+        }
+        sends.begin();
+        while sends.next_short().is_some() {}
+        sends.trim();
+        assert!(sends.all.capacity() <= KEPT && sends.shorts.capacity() <= KEPT);
+        assert_eq!(sends.bytes, 400_000);
+    }
+}
