@@ -147,6 +147,7 @@ impl Uring {
             self.buffers.take(completion);
             return self.complete_empty_receive(id, result);
         }
+        flags.set(Flags::FED, true);
         let holds = flags.holds();
         if holds {
             flags.set(Flags::HELD, true);
@@ -159,13 +160,18 @@ impl Uring {
     }
 
     /// Receiving ended, and found nothing.
-    fn complete_empty_receive(&mut self, id: SlotId, result: i32) -> Option<Told> {
+    pub(super) fn complete_empty_receive(&mut self, id: SlotId, result: i32) -> Option<Told> {
         let Self { sockets, starved, .. } = self;
         let flags = &mut find(&mut sockets.connections, id)?.flags;
         let error = match -result {
             libc::ENOBUFS => {
                 flags.set(Flags::STARVED, true);
-                starved.push_back(id);
+                // Who got nothing comes before those that took it all.
+                if flags.has(Flags::FED) {
+                    starved.push_back(id);
+                } else {
+                    starved.push_front(id);
+                }
                 return None;
             }
             // A FIN stays where it is.
@@ -183,6 +189,10 @@ impl Uring {
             error => Some(io::Error::from_raw_os_error(error)),
         };
         flags.set(Flags::ENDED, true);
+        if flags.has(Flags::BLOCKED) {
+            // That there is room is told from now on though it failed.
+            self.sockets.unsettle(id);
+        }
         Some(Told::Ended(id, error))
     }
 

@@ -44,6 +44,8 @@ impl Flags {
     pub(super) const CLOSED: u16 = 1 << 11;
     /// Something is held for it that came while it was paused.
     pub(super) const HELD: u16 = 1 << 13;
+    /// Something came since receiving began.
+    pub(super) const FED: u16 = 1 << 15;
     /// It is among those that are to be settled.
     pub(super) const UNSETTLED: u16 = 1 << 12;
 
@@ -115,6 +117,7 @@ impl Connection {
             ring.push(&Operation::receive_now(file, id));
         } else if is_standing && !flags.has(Flags::STARVED) {
             flags.set(Flags::RECEIVING, true);
+            flags.set(Flags::FED, false);
             ring.push(&Operation::receive(file, id));
         }
         let watches_failure = is_open && flags.has(Flags::PAUSED) && !has_failed;

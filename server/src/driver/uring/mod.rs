@@ -168,10 +168,12 @@ impl Uring {
         }
         for _ in 0..self.starved.len().min(self.buffers.given()) {
             let Some(id) = self.starved.pop_front() else { break };
-            if let Some(connection) = self.connection(id) {
+            let Sockets { ring, connections, .. } = &mut self.sockets;
+            if let Some(connection) = find(connections, id) {
                 connection.flags.set(Flags::STARVED, false);
+                // Before all others that receive anew: these had something.
+                connection.settle(id, ring);
             }
-            self.sockets.unsettle(id);
         }
         let Sockets { ring, connections, unsettled, .. } = &mut self.sockets;
         for id in unsettled.drain(..) {

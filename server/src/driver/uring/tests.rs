@@ -335,6 +335,20 @@ fn a_close_behind_the_end_of_receiving_is_not_taken_for_a_name_that_the_kernel_d
 }
 
 #[test]
+fn who_found_no_buffer_and_got_nothing_comes_before_those_that_took_them() {
+    let mut driver = driver(0);
+    let ids = [0, 1, 2, 3].map(|index| SlotId::new(index, 1));
+    let _peers = ids.map(|id| adopt(&mut driver, id));
+    for fed in [ids[0], ids[2]] {
+        driver.connection(fed).unwrap().flags.set(Flags::FED, true);
+    }
+    for id in ids {
+        assert!(driver.complete_empty_receive(id, -libc::ENOBUFS).is_none());
+    }
+    assert_eq!(driver.starved, [ids[3], ids[1], ids[0], ids[2]]);
+}
+
+#[test]
 fn one_that_failed_behind_its_end_is_told_that_it_may_send() {
     let mut driver = driver(0);
     let id = SlotId::new(0, 1);
