@@ -8,7 +8,11 @@ use crate::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
-use signal_hook::{consts::TERM_SIGNALS, iterator::Signals, low_level::emulate_default_handler};
+use signal_hook::{
+    consts::{SIGHUP, TERM_SIGNALS},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 use std::{
     env,
     error::Error,
@@ -16,7 +20,10 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::{self, Child, Command, Stdio},
     str::FromStr,
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, sleep},
     time::Duration,
 };
@@ -179,11 +186,15 @@ fn kill_all(pids: impl Iterator<Item = Pid>) {
     }
 }
 
-/// Servers end with this program, though a signal ends it; only SIGKILL leaves them behind.
+/// A signal ends this program: nobody else is to, when the servers that are killed for it are missed.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Servers end with this program, though a signal that asks for it ends it; SIGKILL leaves them behind.
 fn end_servers_on_signals() -> io::Result<()> {
-    let mut signals = Signals::new(TERM_SIGNALS)?;
+    let mut signals = Signals::new(TERM_SIGNALS.iter().chain(&[SIGHUP]))?;
     thread::spawn(move || {
         for signal in signals.forever() {
+            IS_ENDING.store(true, Ordering::Relaxed);
             kill_all(started_by(process::id()));
             // What does not end by it goes on.
             let _ = emulate_default_handler(signal);
@@ -206,6 +217,9 @@ fn spawn(words: &[String]) -> Result<Child, String> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        while IS_ENDING.load(Ordering::Relaxed) {
+            thread::park();
+        }
         // It fails only when it is gone already.
         let _ = self.kill();
     }

@@ -12,7 +12,7 @@ const END: [u8; 9] = {
 };
 
 /// How many blocks of a message may say that they are the last: each may cost a copy of the window.
-const LAST_BLOCKS_MAX: u16 = 16;
+const LAST_BLOCKS_MAX: u16 = 256;
 
 /// Where inflated bytes go.
 pub(crate) trait Output {

@@ -27,10 +27,15 @@ fn check(command: &ServerCommand, verify: Verify, deflate: &Deflate) -> Result<(
 pub(super) fn leave_out(
     contestants: &mut Vec<Contestant>,
     deflate: &Deflate,
+    is_fanout: bool,
 ) -> Result<Vec<String>, Box<dyn Error>> {
     let (mut fit, mut left_out) = (Vec::new(), Vec::new());
     for mut one in contestants.drain(..) {
-        let publishes = one.publish.as_ref().map(|publish| check(publish, verify_publish, deflate));
+        let publishes = one
+            .publish
+            .as_ref()
+            .filter(|_| is_fanout)
+            .map(|publish| check(publish, verify_publish, deflate));
         match (check(&one.echo, verify, deflate), publishes) {
             (Err(error), _) | (_, Some(Err(error))) if fit.is_empty() => {
                 return Err(format!("{}: {error}", one.name).into());

@@ -219,7 +219,9 @@ pub(crate) fn run(mut options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let mut report = Report::new("compare", &options);
     let mut contestants = options.contestants()?;
     let deflate = Deflate { offered: options.deflate, deflate_optional: false };
-    for remark in contestant::leave_out(&mut contestants, &deflate)? {
+    for remark in
+        contestant::leave_out(&mut contestants, &deflate, options.only.contains(&What::Fanout))?
+    {
         report.note(remark);
     }
     let measurements = Measurement::all(&options);
