@@ -22,7 +22,8 @@ impl Connection {
     /// [`ClientRequest::check_deflate`](crate::handshake::ClientRequest::check_deflate).
     ///
     /// If the peer may refer to its earlier messages, room for them is reserved in the context's budget
-    /// until the connection is dropped. A connection stays with the context that it was made with.
+    /// until the connection is dropped. What is sent keeps to the window of the context's own [`Policy`], if the
+    /// peer allows a larger one. A connection stays with the context that it was made with.
     pub fn with_deflate(role: Role, parameters: &Parameters, context: &Context) -> Self {
         let (mut send, receive) = parameters.directions(role);
         if let Policy::Takeover { window_bits, .. } = context.streams.settings.policy {

@@ -155,7 +155,7 @@ impl Handler for Closing {
 }
 
 #[test]
-fn connections_that_were_due_and_never_begun_make_the_figures_invalid_and_late_ones_are_recorded() {
+fn connections_that_were_due_and_never_begun_make_the_figures_invalid() {
     let options = "--rate 200 --in-progress 2 --messages 1 --patience 0.2";
     let (report, _) = churn(options, true);
     let because = report.invalid_because.join("; ");

@@ -2,7 +2,7 @@
 
 use super::{Schedule, Time};
 
-/// Senders take turns in a schedule: of so many, each has every so manyth time.
+/// Senders take turns in a schedule: of three, each has every third time.
 pub(crate) struct Turns {
     schedule: Schedule,
     /// The number of the time that comes next.
@@ -33,14 +33,9 @@ impl Turns {
         self.schedule.at(sender as u64 + number * self.is_behind.len() as u64)
     }
 
-    /// How many messages of a sender were due by now.
-    pub(crate) fn due_by(&self, now: Time, sender: usize) -> u64 {
-        let senders = self.is_behind.len() as u64;
-        let mut due = (self.due.saturating_sub(sender as u64)).div_ceil(senders);
-        while self.intended(sender, due) <= now {
-            due += 1;
-        }
-        due
+    /// How many messages of a sender were due by now, behind so many that it has sent.
+    pub(crate) fn unsent(&self, now: Time, sender: usize, sent: u64) -> u64 {
+        (sent..).take_while(|number| self.intended(sender, *number) <= now).count() as u64
     }
 
     /// Has each that is behind send, and each whose turn has come by now: all that is due of it. When to come again.
@@ -108,8 +103,8 @@ mod tests {
         assert_eq!(take(&mut turns, 0, [Sent::All; 2]), (vec![0], at(10)));
         assert_eq!(take(&mut turns, 9, [Sent::All; 2]), (vec![], at(10)));
         assert_eq!(take(&mut turns, 65, [Sent::All; 2]), (vec![1, 0], at(70)));
-        assert_eq!([turns.due_by(at(65), 0), turns.due_by(at(65), 1)], [4, 3]);
-        assert_eq!([turns.due_by(at(69), 0), turns.due_by(at(100), 1)], [4, 5]);
+        assert_eq!([turns.unsent(at(65), 0, 0), turns.unsent(at(65), 1, 0)], [4, 3]);
+        assert_eq!([turns.unsent(at(69), 0, 4), turns.unsent(at(100), 1, 2)], [0, 3]);
     }
 
     #[test]

@@ -170,8 +170,7 @@ impl<'p> Rooms<'p> {
         let Some(turns) = &self.turns else { return };
         let publishing =
             self.rooms.iter().enumerate().filter(|(_, room)| room.publisher.is_some() && room.held);
-        let unsent =
-            publishing.map(|(index, room)| turns.due_by(now, index).saturating_sub(room.sent));
+        let unsent = publishing.map(|(index, room)| turns.unsent(now, index, room.sent));
         self.counts.unsent = unsent.sum();
     }
 

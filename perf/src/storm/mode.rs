@@ -179,8 +179,7 @@ impl Storm {
             .iter()
             .enumerate()
             .filter(|(_, staying)| staying.id.is_some() && staying.held);
-        let unsent =
-            there.map(|(index, staying)| turns.due_by(now, index).saturating_sub(staying.sent));
+        let unsent = there.map(|(index, staying)| turns.unsent(now, index, staying.sent));
         self.counts.unsent = unsent.sum();
     }
 
